@@ -6,10 +6,12 @@ import fcntl
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from storage.errors import LocationBusyError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LOCK_NAME = "pennytrace.lock"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +28,7 @@ from storage.errors import (
 from storage.location import DirectoryLock, EmbeddedLocation, Location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     from clickhouse_connect.driver.client import Client
 
@@ -100,7 +101,7 @@ class Store:
         """Rows of a SELECT with {name:Type} parameters. A DateTime column must be cast to DateTime64."""
         with self._client() as client:
             table = client.query_arrow(
-                sql, parameters=dict(parameters or {}), settings={**READ_SETTINGS, **(settings or {})}
+                sql, parameters=_bound(parameters), settings={**READ_SETTINGS, **(settings or {})}
             )
         frame = pl.from_arrow(table)
         if not isinstance(frame, pl.DataFrame):
@@ -114,7 +115,7 @@ class Store:
     def execute(self, statement: str, parameters: Mapping[str, object] | None = None) -> None:
         """Run one statement that returns nothing."""
         with self._client() as client:
-            client.command(statement, parameters=dict(parameters or {}))
+            client.command(statement, parameters=_bound(parameters))
 
     def insert(self, table: str, frame: pl.DataFrame, token: str | None = None) -> None:
         """Insert a frame, columns matched by name. A token makes a second insert of the same frame do nothing."""
@@ -122,21 +123,20 @@ class Store:
             return
         settings = {"insert_deduplication_token": token} if token else {}
         with self._client() as client:
-            client.insert_df_arrow(table, frame, settings=settings)
+            client.insert_arrow(table, frame.to_arrow(), settings=settings)
 
     def insert_block(self, table: str, block: bytes, input_format: str, settings: Mapping[str, object]) -> None:
         """Insert bytes that the engine decodes, as one atomic block."""
         with self._client() as client:
             client.raw_insert(table, insert_block=block, fmt=input_format, settings=dict(settings))
 
-    @property
-    def version(self) -> str:
-        """Version of the engine, such as 26.9.2.1."""
+    def ping(self) -> str:
+        """Ask the engine for its version, such as 26.9.2.1; raises StoreUnavailableError when it is away."""
         with self._client() as client:
-            return client.server_version
+            return str(client.command("SELECT version()"))
 
     @contextmanager
-    def _client(self) -> Iterator[Client]:
+    def _client(self) -> Generator[Client, None, None]:
         with _translated_errors(self.location):
             client: Client | None = getattr(self._local, "client", None)
             if client is None:
@@ -161,7 +161,7 @@ class Store:
         return clickhouse_connect.get_client(dsn=dsn, database=DATABASE, **options)
 
     def _require_version(self) -> None:
-        found = self.version
+        found = self.ping()
         if tuple(int(part) for part in found.split(".")[:2]) < OLDEST_SERVER:
             wanted = ".".join(map(str, OLDEST_SERVER))
             raise IncompatibleServerError(
@@ -170,17 +170,25 @@ class Store:
             )
 
 
+def _bound(parameters: Mapping[str, object] | None) -> dict[str, object]:
+    """Parameters with times as UTC text: the driver would write them in the host's own zone."""
+    return {
+        name: value.astimezone(UTC).replace(tzinfo=None).isoformat(" ") if isinstance(value, datetime) else value
+        for name, value in (parameters or {}).items()
+    }
+
+
 _CREATE_DATABASE = f"CREATE DATABASE IF NOT EXISTS {DATABASE}"
 
 
 @contextmanager
-def _translated_errors(location: Location) -> Iterator[None]:
+def _translated_errors(location: Location) -> Generator[None, None, None]:
     """Turn the driver's exceptions into ours; retryable or not is decided from the numeric code."""
     try:
         yield
     except (OperationalError, urllib3.exceptions.HTTPError, OSError) as error:
         raise StoreUnavailableError(
-            f"{_describe(location)} did not answer ({_first_line(error)}): is it running, and is the address right?"
+            f"{_describe(location)} did not answer ({_root_cause(error)}): is it running, and is the address right?"
         ) from error
     except ClickHouseError as error:
         code = getattr(error, "code", None) or 0
@@ -197,5 +205,16 @@ def _describe(location: Location) -> str:
     return f"ClickHouse at {urlunsplit(bare)}"
 
 
-def _first_line(error: Exception) -> str:
+def _root_cause(error: BaseException) -> str:
+    """What the system said: the driver wraps it several times, addresses and query ids included."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause and cause not in seen:
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    system = next((one for one in reversed(seen) if isinstance(one, OSError) and one.strerror), None)
+    return system.strerror.lower() if system and system.strerror else _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
