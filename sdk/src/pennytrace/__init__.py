@@ -1,1 +1,30 @@
+"""Decorate serving code; get token, cache and GPU spans that a cost ledger understands.
 
+import pennytrace
+
+pennytrace.configure(service="shop")
+
+@pennytrace.observe(endpoint="/chat", provider="openai")
+def chat(question): ...
+"""
+
+from pennytrace._configure import configure
+from pennytrace._errors import ConfigurationError, PennytraceError
+from pennytrace._handle import Handle
+from pennytrace._observe import observe
+from pennytrace._pipeline import Counts
+from pennytrace._record import record_cached, record_usage, set_tenant
+from pennytrace._usage import Usage
+
+__all__ = [
+    "ConfigurationError",
+    "Counts",
+    "Handle",
+    "PennytraceError",
+    "Usage",
+    "configure",
+    "observe",
+    "record_cached",
+    "record_usage",
+    "set_tenant",
+]

@@ -1,0 +1,6 @@
+"""Usage of one model call, and how to read it off what providers return (by shape, importing none of them)."""
+
+from pennytrace._usage.reading import Answer, read, read_given
+from pennytrace._usage.usage import Usage
+
+__all__ = ["Answer", "Usage", "read", "read_given"]
