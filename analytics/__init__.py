@@ -1,1 +1,1 @@
-
+"""What stored spans mean: calls, dollars, hourly facts, findings."""
