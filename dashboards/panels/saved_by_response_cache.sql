@@ -1,0 +1,8 @@
+-- What the calls that the response cache answered would have cost.
+SELECT if(count() = 0, NULL, sum(saved_usd)) AS value
+FROM cost_hourly
+WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
+  AND (empty({service:Array(String)}) OR has({service:Array(String)}, service))
+  AND (empty({endpoint:Array(String)}) OR has({endpoint:Array(String)}, endpoint))
+  AND (empty({model:Array(String)}) OR has({model:Array(String)}, model))
+  AND (empty({tenant:Array(String)}) OR has({tenant:Array(String)}, tenant))

@@ -1,0 +1,7 @@
+-- Values to filter endpoint by, the dearest first.
+SELECT endpoint AS value
+FROM cost_hourly
+WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
+GROUP BY value
+ORDER BY sum(cost_usd) DESC, value
+LIMIT 500
