@@ -1,0 +1,5 @@
+"""`python -m app` is `pennytrace`."""
+
+from app.cli import main
+
+main()

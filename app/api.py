@@ -1,0 +1,94 @@
+"""What port 8900 serves: the page, the API, health and the server's own metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.responses import JSONResponse
+
+from app.answers import LocalAnswers, SettableState, State
+from app.errors import CommandError
+from app.exposition import exposition
+from app.timespan import parse_time
+from dashboards import create_page_router
+from storage import QueryError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from app.job import Job
+    from collector import Ingest
+    from storage import Store
+
+CALLS_LIMIT_DEFAULT = 10_000
+CALLS_LIMIT_MAX = 1_000_000
+
+When = Annotated[str | None, Query(description="a date, a time, or a span such as 7d")]
+
+
+def create_ui_app(
+    store: Store, job: Job, ingest: Ingest, clock: Callable[[], datetime], hosts: Sequence[str]
+) -> FastAPI:
+    """The application on the UI port. It answers only to the host names in `hosts`; '*' stands for any."""
+    # The interactive documentation pages load scripts from the internet, which nothing of ours does.
+    app = FastAPI(title="Pennytrace", docs_url=None, redoc_url=None)
+    # Otherwise a web page elsewhere could point its own name at loopback and read the ledger through the browser.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    answers = LocalAnswers(store, job, clock)
+
+    def moment(text: str | None) -> datetime | None:
+        return parse_time(text, clock()) if text else None
+
+    @app.get("/api/report")
+    def report(by: str = "endpoint", since: When = None, until: When = None) -> Any:  # noqa: ANN401 - JSON
+        return answers.report(by.split(","), moment(since), moment(until))
+
+    @app.get("/api/calls")
+    def calls(
+        since: When = None,
+        until: When = None,
+        limit: Annotated[int, Query(ge=1, le=CALLS_LIMIT_MAX)] = CALLS_LIMIT_DEFAULT,
+    ) -> Any:  # noqa: ANN401 - JSON
+        return answers.calls(moment(since), moment(until), limit)
+
+    @app.post("/api/analyze")
+    def analyze(*, everything: bool = False) -> Any:  # noqa: ANN401 - JSON
+        return answers.analyze(None, everything=everything)
+
+    @app.get("/api/incidents")
+    def incidents(state: State | None = None) -> Any:  # noqa: ANN401 - JSON
+        return answers.incidents(state)
+
+    @app.post("/api/incidents/{key}")
+    def set_incident_state(key: str, state: SettableState) -> Any:  # noqa: ANN401 - JSON
+        return answers.set_incident_state(key, state)
+
+    app.add_exception_handler(CommandError, _bad_request)
+    app.add_exception_handler(QueryError, _bad_request)
+    _add_health(app, store, ingest)
+    app.include_router(create_page_router(store, clock))
+    return app
+
+
+def _add_health(app: FastAPI, store: Store, ingest: Ingest) -> None:
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    def readyz() -> dict[str, str]:
+        try:
+            return {"status": "ok", "engine": store.ping()}
+        except StoreError as error:
+            raise HTTPException(503, str(error)) from error
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(exposition(ingest.counts), media_type="text/plain; version=0.0.4")
+
+
+def _bad_request(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": str(error)}, status_code=400)

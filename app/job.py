@@ -1,0 +1,88 @@
+"""The scheduled job, once: price what is new, find what moved, open or close incidents, tell people."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from alerts import deliver, incidents, update_incidents
+from analytics.findings import detect, findings
+from analytics.ledger import recompute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from alerts.settings import AlertSettings
+    from app.settings import Settings
+    from storage import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What one run did. `delivery_error` says why messages are still owed, if any attempt failed."""
+
+    hours: int
+    calls: int
+    findings_open: int
+    incidents_open: int
+    messages_sent: int
+    messages_owed: int
+    delivery_error: str | None
+    seconds: float
+
+
+class Job:
+    """The job over one store; runs never overlap. Messages link to `page_url` unless a setting says otherwise."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        console: Callable[[str], None],
+        page_url: str = "",
+    ) -> None:
+        self._store = store
+        self._alerts = settings.alerts if settings.alerts.page_url else _linking(settings.alerts, page_url)
+        self._settings = settings
+        self._clock = clock
+        self._console = console
+        self._one_at_a_time = threading.Lock()
+
+    def run(self, progress: Callable[[int, int], None] | None = None, *, everything: bool = False) -> JobReport:
+        """Process every hour that received rows since the last run (or every hour), then findings and incidents.
+
+        `progress` gets hours done and hours in all.
+        """
+        with self._one_at_a_time:
+            report = self._run(progress, everything=everything)
+        log.info("job finished", extra=asdict(report))
+        return report
+
+    def _run(self, progress: Callable[[int, int], None] | None, *, everything: bool) -> JobReport:
+        began = time.monotonic()
+        store, settings, clock = self._store, self._settings, self._clock
+        ledger = recompute(store, settings.ledger, clock, progress, everything=everything)
+        detect(store, settings.findings, clock)
+        update_incidents(store, self._alerts, clock)
+        delivery = deliver(store, self._alerts, settings.slack, clock, self._console)
+        return JobReport(
+            hours=ledger.hours,
+            calls=ledger.calls,
+            findings_open=findings(store, open_only=True).height,
+            incidents_open=incidents(store, "open").height,
+            messages_sent=delivery.sent,
+            messages_owed=delivery.pending + delivery.failed,
+            delivery_error=str(delivery.error) if delivery.error else None,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _linking(alerts: AlertSettings, page_url: str) -> AlertSettings:
+    return alerts.model_copy(update={"page_url": page_url})

@@ -1,0 +1,1 @@
+"""Feed recorded traffic to a running collector through its real port."""
