@@ -13,11 +13,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from alerts import AlertError, check_slack
+from alerts import AlertError, SlackUnavailableError, check_slack
 from app import tables
 from app.answers import SettableState, State, open_answers
 from app.demo.run import run_demo
 from app.errors import CommandError
+from app.logs import log_to_stderr
 from app.progress import progress_bar
 from app.replay.command import ReplayOptions, prepare, replay
 from app.server import Server, utc_now, wait_for_stop
@@ -56,10 +57,7 @@ Until = Annotated[str | None, typer.Option(help="Until: likewise; the end is not
 
 def main() -> None:
     """Entry point: an expected failure is one line on stderr and exit status 1."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    # They warn of every attempt; when the last one fails, an error says so.
-    for driver in ("urllib3", "clickhouse_connect"):
-        logging.getLogger(driver).setLevel(logging.ERROR)
+    log_to_stderr()
     try:
         cli()
     except (CommandError, StoreError, AlertError) as error:
@@ -85,7 +83,9 @@ def serve(
 ) -> None:
     """Run collector, job, page and SQL endpoint in one process, until SIGTERM or Ctrl-C."""
     logging.getLogger().setLevel(logging.INFO)
-    server = Server(_settings(config, data, clickhouse, http=http, grpc=grpc, ui=ui, sql=sql), _print_message)
+    settings = _settings(config, data, clickhouse, http=http, grpc=grpc, ui=ui, sql=sql)
+    _require_slack(settings)
+    server = Server(settings, _print_message)
     server.schedule()
     for name, address in server.addresses().items():
         err.print(f"{name:5} {address}", highlight=False)
@@ -288,6 +288,14 @@ def settings_list(
         _print_json([vars(setting) for setting in known])
     else:
         out.print(tables.settings_table(known))
+
+
+def _require_slack(settings: Settings) -> None:
+    """A wrong token is an error now rather than a message lost to nobody's notice; Slack being away is not."""
+    try:
+        check_slack(settings.slack)
+    except SlackUnavailableError as error:
+        err.print(f"Slack cannot be reached yet, messages will wait: {error}", markup=False, highlight=False)
 
 
 def _set_state(key: str, state: SettableState, url: str | None, settings: Settings) -> None:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from alerts import deliver, incidents, update_incidents
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from alerts.settings import AlertSettings
+    from analytics.ledger import LedgerRun
     from app.settings import Settings
     from storage import Store
 
 log = logging.getLogger(__name__)
+
+# Windows are a day long and episodes need hours of quiet to end.
+JUDGED_AGAIN = timedelta(days=3)
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,13 @@ class Job:
         began = time.monotonic()
         store, settings, clock = self._store, self._settings, self._clock
         ledger = recompute(store, settings.ledger, clock, progress, everything=everything)
-        detect(store, settings.findings, clock)
+        detect(store, settings.findings, clock, self._judged_since(ledger, everything=everything))
         update_incidents(store, self._alerts, clock)
         delivery = deliver(store, self._alerts, settings.slack, clock, self._console)
+        if delivery.error:
+            log.error(
+                "messages could not be delivered", extra={"owed": delivery.pending, "reason": str(delivery.error)}
+            )
         return JobReport(
             hours=ledger.hours,
             calls=ledger.calls,
@@ -82,6 +91,13 @@ class Job:
             delivery_error=str(delivery.error) if delivery.error else None,
             seconds=time.monotonic() - began,
         )
+
+    def _judged_since(self, ledger: LedgerRun, *, everything: bool) -> datetime | None:
+        """From when on hours are judged again: what was recomputed, and the last days for what time itself ends."""
+        if everything:
+            return None
+        recent = self._clock() - JUDGED_AGAIN
+        return min(ledger.first_hour, recent) if ledger.first_hour else recent
 
 
 def _linking(alerts: AlertSettings, page_url: str) -> AlertSettings:

@@ -90,7 +90,7 @@ def _board_json(board: Board) -> dict[str, Any]:
 def answer_json(
     store: Store, panel: Panel, asked: Range, filters: Filters, step_seconds: int | None = None
 ) -> dict[str, Any]:
-    """The panel's rows as columns; `previous` holds those of the range before where they are comparable."""
+    """The panel's rows as columns; `previous` holds those of the range before where there are facts for all of it."""
     step = max(step_seconds or asked.step_seconds, STEP_SECONDS_MIN)
     answer = {
         "since": _milliseconds(asked.since),
@@ -98,10 +98,15 @@ def answer_json(
         "step_seconds": step,
         "columns": _columns(run_panel(store, panel, asked.since, asked.until, step, filters)),
     }
-    if panel.compared:
-        before = asked.before
+    before = asked.before
+    if panel.compared and _has_facts_since(store, before.since):
         answer["previous"] = _columns(run_panel(store, panel, before.since, before.until, step, filters))
     return answer
+
+
+def _has_facts_since(store: Store, moment: datetime) -> bool:
+    first = store.frame("first_hour")["hour"].item()
+    return first is not None and first <= moment
 
 
 def _milliseconds(moment: datetime) -> int:

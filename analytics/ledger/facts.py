@@ -73,8 +73,16 @@ def _count(condition: pl.Expr) -> pl.Expr:
 
 
 def gpu_hours(store: Store, spans: pl.DataFrame, since: datetime, until: datetime) -> pl.DataFrame:
-    """gpu_hourly of [since, until), from GPU spans and hw.gpu.* metrics. Each span or point is one sample."""
-    totals = pl.concat([_span_totals(spans, since, until), _point_totals(store, since, until)])
+    """gpu_hourly of [since, until), from GPU spans and hw.gpu.* metrics. Each span or point is one sample.
+
+    Means are over metrics where a device has them: they see the whole hour, GPU spans only its busy part.
+    """
+    totals = pl.concat(
+        [
+            _span_totals(spans, since, until).with_columns(pl.lit(value=False).alias("is_metric")),
+            _point_totals(store, since, until).with_columns(pl.lit(value=True).alias("is_metric")),
+        ]
+    )
     return (
         totals.group_by(_DEVICE)
         .agg(
@@ -93,8 +101,11 @@ def gpu_hours(store: Store, spans: pl.DataFrame, since: datetime, until: datetim
 
 
 def _mean(name: str) -> pl.Expr:
-    count = pl.col(f"{name}_count").sum()
-    return pl.when(count > 0).then((pl.col(f"{name}_sum").sum() / count).round(6)).alias(f"{name}_mean")
+    def mean(rows: pl.Expr) -> pl.Expr:
+        count = pl.col(f"{name}_count").filter(rows).sum()
+        return pl.when(count > 0).then((pl.col(f"{name}_sum").filter(rows).sum() / count).round(6))
+
+    return pl.coalesce(mean(pl.col("is_metric")), mean(~pl.col("is_metric"))).alias(f"{name}_mean")
 
 
 def _span_totals(spans: pl.DataFrame, since: datetime, until: datetime) -> pl.DataFrame:

@@ -44,8 +44,12 @@ CALL_COLUMNS = (
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """What one run did: hours computed, and the billable, unpriced and failed calls and cache hits in them."""
+    """What one run did: hours computed, and the billable, unpriced and failed calls and cache hits in them.
 
+    `first_hour` is the earliest of these hours, None when there was nothing to do.
+    """
+
+    first_hour: datetime | None
     hours: int
     calls: int
     unpriced_calls: int
@@ -178,11 +182,12 @@ _DELETIONS = {table: f"DELETE FROM {table} {_STALE}" for table in DERIVED_TABLES
 
 def _summary(chunk: Chunk, costs: pl.DataFrame) -> LedgerRun:
     counts = costs.select("calls", "unpriced_calls", "failed_calls", "response_cache_hits").sum().row(0, named=True)
-    return LedgerRun(hours=len(chunk.hours), **counts)
+    return LedgerRun(first_hour=chunk.since, hours=len(chunk.hours), **counts)
 
 
 def _sum(runs: list[LedgerRun]) -> LedgerRun:
     return LedgerRun(
+        first_hour=min((run.first_hour for run in runs if run.first_hour), default=None),
         hours=sum(run.hours for run in runs),
         calls=sum(run.calls for run in runs),
         unpriced_calls=sum(run.unpriced_calls for run in runs),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 # Fields that a twin may know and the row that is kept may not.
 _TEXTS = ("response_id", "tier", "provider", "model", "operation", "model_version", "tenant", "variant", "replica")
@@ -40,6 +38,10 @@ def response_links(spans: pl.DataFrame) -> pl.DataFrame:
 
 def twin_groups(links: pl.DataFrame, rows: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """A group number for each of `rows`; rows that are linked, directly or not, share theirs."""
+    # Imported here because it takes long, which every command line would wait for.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     ones = np.ones(len(links), dtype=np.int8)
     graph = coo_array((ones, (links["d"].to_numpy(), links["a"].to_numpy())), shape=(rows, rows))
     _, groups = connected_components(graph, directed=False)

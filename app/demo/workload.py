@@ -92,7 +92,7 @@ ENDPOINTS = (
         CONVERSATION_OUT,
         answered_share=0.6,
     ),
-    Endpoint("documents", "2.4.0", "/summarize", "openai", "gpt-4.1", 10, LONG_IN, LONG_OUT, incident=PROMPT_GREW),
+    Endpoint("documents", "2.4.0", "/summarize", "openai", "gpt-4.1", 14, LONG_IN, LONG_OUT, incident=PROMPT_GREW),
     Endpoint(
         "agent",
         "3.1.4",

@@ -79,10 +79,10 @@ function reached(panel, value) {
 }
 
 function change(value, answer) {
-  const before = answer.previous.value[0] ?? null;
+  const before = answer.previous?.value[0] ?? null;
   const seconds = Math.round((answer.until - answer.since) / 1000);
   const length = seconds === 86400 ? "24 hours" : span(seconds);
-  if (before === null || Number(before) === 0) return element("p", "change", `nothing to compare in the ${length} before`);
+  if (before === null || Number(before) === 0) return element("p", "change", `no full ${length} before to compare`);
   const percent = ((Number(value) - Number(before)) / Number(before)) * 100;
   const size = Math.abs(percent).toLocaleString("en-US", { maximumFractionDigits: Math.abs(percent) < 10 ? 1 : 0 });
   const word = size === "0" ? "unchanged" : `${percent > 0 ? "▲ up" : "▼ down"} ${size}\u202f%`;

@@ -94,7 +94,7 @@ def create_sql_app(store: Store, password: str | None, limits: Limits | None = N
     guard = Guard(reader)
     limiter = CapacityLimiter(2 * HANDLES_MAX)
     if not password:
-        logger.warning("The SQL endpoint has no password: it answers everyone on this machine, and nobody else")
+        logger.info("The SQL endpoint has no password: it answers everyone on this machine, and nobody else")
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import main
+from tests.alerts.fake_slack import FakeSlack
 from tests.app.serving import ANY_PORT, pennytrace, serving
 
 
@@ -82,6 +83,21 @@ def test_a_clickhouse_server_that_does_not_answer_is_one_clear_line(run):
         "serve", "--clickhouse", f"http://127.0.0.1:{port}", "--http", ANY_PORT, "--grpc", ANY_PORT, "--ui", ANY_PORT
     )
     assert_one_clear_line(done, f"ClickHouse at http://127.0.0.1:{port} did not answer")
+
+
+def test_a_wrong_slack_token_is_one_clear_line(run):
+    with FakeSlack() as slack:
+        wrong = {
+            "PENNYTRACE_SLACK_TOKEN": "xoxb-wrong",
+            "PENNYTRACE_SLACK_CHANNEL": "#costs",
+            "PENNYTRACE_SLACK_BASE_URL": slack.base_url,
+        }
+        for command in (["alerts", "test"], ["serve"]):
+            assert_one_clear_line(run(*command, **wrong), "invalid_auth", "correct PENNYTRACE_SLACK_TOKEN")
+
+
+def test_a_slack_token_without_a_channel_is_one_clear_line(run):
+    assert_one_clear_line(run("serve", PENNYTRACE_SLACK_TOKEN="xoxb-1"), "set channel")
 
 
 def test_a_non_loopback_address_is_refused_unless_the_network_is_trusted(run):

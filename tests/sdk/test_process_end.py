@@ -12,7 +12,7 @@ import os, signal, sys, time
 import pennytrace
 
 {before}
-pennytrace.configure(service="s", endpoint_url=sys.argv[1], gpu=False, export_interval_s=60)
+pennytrace.configure(service="s", endpoint_url=sys.argv[1], gpu=False, export_interval_s=60, exit_timeout_s={exit_timeout_s})
 {after}
 
 @pennytrace.observe(endpoint="/chat")
@@ -26,8 +26,12 @@ print("ready", flush=True)
 """
 
 
-def start(sink, end, before="", after=""):
-    code = PROGRAM.format(before=before, after=after, end=end)
+# On a busy machine a flush may take longer than the default of two seconds; one that hangs still fails.
+PATIENT_S = 15
+
+
+def start(sink, end, before="", after="", exit_timeout_s=PATIENT_S):
+    code = PROGRAM.format(before=before, after=after, end=end, exit_timeout_s=exit_timeout_s)
     process = subprocess.Popen([sys.executable, "-c", code, sink.url], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
     return process
@@ -73,7 +77,7 @@ child.join()
 @pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), signal.SIGTERM)"])
 def test_a_hanging_backend_holds_the_exit_for_two_seconds_at_most(sink, end):
     sink.hold.clear()
-    process = start(sink, end)
+    process = start(sink, end, exit_timeout_s=2.0)
     started = time.monotonic()
     finish(process)
     assert 1 < time.monotonic() - started < 5

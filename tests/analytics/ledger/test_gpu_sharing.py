@@ -90,6 +90,22 @@ def test_metric_points_keep_a_replica_up_between_calls(store, ledger):
     assert devices.rows() == [("H200", 1, 0.25)] * 2
 
 
+def test_gpu_utilisation_comes_from_metrics_where_there_are_any(store, ledger):
+    """GPU spans see only the time in which a call ran: 90 % then may be 25 % of the hour."""
+    gpu = {"pennytrace.span.kind": "gpu", "hw.id": "0", "hw.name": "H200", "pennytrace.gpu.utilization": 0.9}
+    insert_spans(
+        store,
+        [
+            Span("g1", gpu, started_at=START, resource=REPLICA),
+            Span("g2", gpu, started_at=START + HOUR, resource=REPLICA),
+        ],
+    )
+    insert_gauge(store, "hw.gpu.utilization", START, 0.25, REPLICA, hw_id="0", hw_name="H200")
+    ledger(SETTINGS)
+    devices = store.frame_of("SELECT samples, utilization_mean FROM gpu_hourly ORDER BY hour")
+    assert devices.rows() == [(2, 0.25), (1, 0.9)]
+
+
 def test_a_failed_call_on_a_paid_replica_has_its_share(store, ledger):
     """litellm PR#39893: aborted work was paid for and invisible."""
     failed = Span("f", CHAT | {"error.type": "Aborted"}, started_at=START, is_error=True, resource=REPLICA)
