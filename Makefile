@@ -29,4 +29,4 @@ demo: setup
 	$(BIN)/pennytrace demo $(ARGS)
 
 bench: setup
-	$(BIN)/python -m benchmarks $(ARGS)
+	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 # How far back the channel is searched for a message that may or may not have arrived.
 HISTORY_MESSAGES_MAX = 200
+# Slack shows a thread oldest first and at most so many messages at once, people's own among them.
+REPLIES_MAX = 1000
 _CHANNEL_ID = re.compile(r"[CDG][A-Z0-9]{7,}")
 _GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
 _BLOCKS_REFUSED = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long"})
@@ -108,22 +110,27 @@ class SlackBot:
 
     def send(self, message: Message, earlier: Receipt | None, *, maybe_sent: bool) -> Receipt:
         """Post the incident's first message, or update it and add to its thread."""
-        if earlier is None and maybe_sent:
-            posted = self._find(message)
-            if posted and _payload_of(posted).get("sequence") == message.sequence:
-                return self._receipt(posted)
-            earlier = self._receipt(posted) if posted else None
-        if earlier is None:
+        if earlier and self._follow_up(message, earlier, maybe_sent=maybe_sent):
+            return earlier
+        posted = self._find(message) if maybe_sent else None
+        if posted is None:
             return self._post(message)
+        found = Receipt(self._channel, str(posted["ts"]))
+        if _payload_of(posted).get("sequence") == message.sequence:
+            return found
+        return found if self._follow_up(message, found, maybe_sent=True) else self._post(message)
+
+    def _follow_up(self, message: Message, earlier: Receipt, *, maybe_sent: bool) -> bool:
+        """Update the incident's message and add to its thread; False when the message is gone."""
         try:
             self._update(message, earlier)
         except SlackRefusedError as error:
             if error.code not in _GONE:
                 raise
-            return self._post(message)
-        if message.state != "acknowledged":
+            return False
+        if message.state != "acknowledged" and not (maybe_sent and self._was_replied(message, earlier)):
             self._reply(message, earlier)
-        return earlier
+        return True
 
     def _post(self, message: Message) -> Receipt:
         answer = self._call("chat.postMessage", message, {"channel": self._channel})
@@ -157,19 +164,30 @@ class SlackBot:
         """Look in the channel for the incident's message, where the bot may read it and the id is known."""
         if not _CHANNEL_ID.fullmatch(self._channel):
             return None
-        try:
-            with translated_errors():
-                answer = self._client.conversations_history(
-                    channel=self._channel, include_all_metadata=True, limit=HISTORY_MESSAGES_MAX
-                )
-        except SlackRefusedError as error:
-            logger.warning("slack does not show the channel, a message may repeat", extra={"code": error.code})
-            return None
-        posted: list[dict[str, Any]] = answer.get("messages") or []
+        posted = self._read("conversations.history", {"channel": self._channel, "limit": HISTORY_MESSAGES_MAX})
         return next((one for one in posted if _payload_of(one).get("incident_key") == message.incident_key), None)
 
-    def _receipt(self, posted: dict[str, Any]) -> Receipt:
-        return Receipt(self._channel, str(posted["ts"]))
+    def _was_replied(self, message: Message, earlier: Receipt) -> bool:
+        """Whether the thread has the reply of this state already, where the bot may read it."""
+        thread = {"channel": earlier.channel, "ts": earlier.message_ts, "limit": REPLIES_MAX}
+        wanted = (message.incident_key, message.sequence)
+        posted = (
+            _payload_of(one)
+            for one in self._read("conversations.replies", thread)
+            if "thread_ts" in one and one["ts"] != one["thread_ts"]
+        )
+        return any((one.get("incident_key"), one.get("sequence")) == wanted for one in posted)
+
+    def _read(self, method: str, query: dict[str, Any]) -> list[dict[str, Any]]:
+        """Messages that are there; none where the bot may not read them."""
+        try:
+            with translated_errors():
+                answer = self._client.api_call(method, params=query | {"include_all_metadata": True})
+        except SlackRefusedError as error:
+            logger.warning("slack does not show the channel, a message may repeat", extra={"code": error.code})
+            return []
+        posted: list[dict[str, Any]] = answer.get("messages") or []
+        return posted
 
 
 def _payload_of(posted: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,9 @@ _COUNTS = (
     "cache_write_1h_tokens",
     "output_tokens",
     "reasoning_tokens",
+    "cache_reporting_input_tokens",
     "response_cache_hits",
+    "unpriced_cache_hits",
     "unpriced_calls",
     "failed_calls",
 )
@@ -58,23 +61,33 @@ class CallFilters:
     provider: Sequence[str] = ()
 
 
-def report(store: Store, by: Sequence[str], since: datetime, until: datetime) -> pl.DataFrame:
-    """Requests, calls, tokens and dollars per combination of `by`, dearest first.
+@dataclass(frozen=True)
+class Report:
+    """Groups, and the same sums and ratios over all of them, from one look at the facts."""
 
-    Whole hours that begin in [since, until) count. cost_per_1k_requests_usd is NULL without requests, and
-    cache_hit_ratio (cache reads by input tokens) without input. Raises UnknownDimensionError.
+    rows: pl.DataFrame
+    totals: dict[str, Any]
+
+
+def report(store: Store, by: Sequence[str], since: datetime, until: datetime) -> Report:
+    """Requests, calls, tokens and dollars per combination of `by`, dearest first, unpriced ones last.
+
+    Whole hours count: from the one that `since` is in, those that begin before `until`. What has no price adds
+    nothing to dollars, so that with some calls unpriced cost_usd and the rates are lower bounds; with all of them
+    they are NULL, as saved_usd is where no cache hit's worth is known. A rate is also NULL without what it is
+    per, cache_hit_ratio (cache reads by input of the calls that report them) where none does, and
+    response_cache_hit_ratio (hits by hits and calls) without either. Raises UnknownDimensionError.
     """
     for name in by:
         if name not in DIMENSIONS:
             raise UnknownDimensionError(name)
-    facts = store.frame("costs_by_dimensions", since=since, until=until)
-    grouped = facts.group_by(list(dict.fromkeys(by))).agg(_SUMS) if by else facts.select(_SUMS)
-    return _with_ratios(grouped).sort("cost_usd", *by, descending=[True, *(False for _ in by)])
-
-
-def totals(store: Store, since: datetime, until: datetime) -> dict[str, Any]:
-    """The same sums and ratios over everything."""
-    return report(store, (), since, until).row(0, named=True)
+    first_hour = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    facts = store.frame("costs_by_dimensions", since=first_hour, until=until)
+    totals = _with_ratios(facts.select(_SUMS)).row(0, named=True)
+    if not by:
+        return Report(_with_ratios(facts.select(_SUMS)), totals)
+    rows = _with_ratios(facts.group_by(list(dict.fromkeys(by))).agg(_SUMS))
+    return Report(rows.sort("cost_usd", *by, descending=[True, *(False for _ in by)], nulls_last=True), totals)
 
 
 _SUMS = [
@@ -85,14 +98,27 @@ _SUMS = [
 
 
 def _with_ratios(sums: pl.DataFrame) -> pl.DataFrame:
-    requests, tokens = pl.col("requests"), pl.col("input_tokens")
-    rates = [cost * 1000 / count if count else None for cost, count in sums.select("cost_usd", "requests").iter_rows()]
-    rounded = [rate.quantize(_PICODOLLAR) if rate is not None else None for rate in rates]
-    return sums.with_columns(
-        pl.Series("cost_per_1k_requests_usd", rounded, dtype=MONEY),
-        pl.when(tokens > 0).then(pl.col("cache_read_tokens") / tokens).alias("cache_hit_ratio"),
-        pl.when(requests > 0).then(pl.col("response_cache_hits") / requests).alias("response_cache_hit_ratio"),
+    calls, hits, reporting = pl.col("calls"), pl.col("response_cache_hits"), pl.col("cache_reporting_input_tokens")
+    is_unpriced = (calls > 0) & (pl.col("unpriced_calls") == calls)
+    is_worth_unknown = (hits > 0) & (pl.col("unpriced_cache_hits") == hits)
+    known = sums.with_columns(
+        pl.when(~is_unpriced).then("cost_usd").alias("cost_usd"),
+        pl.when(~is_worth_unknown).then("saved_usd").alias("saved_usd"),
     )
+    return known.with_columns(
+        _per_thousand(known, "requests").alias("cost_per_1k_requests_usd"),
+        _per_thousand(known, "calls").alias("cost_per_1k_calls_usd"),
+        pl.when(reporting > 0).then(pl.col("cache_read_tokens") / reporting).alias("cache_hit_ratio"),
+        pl.when(hits + calls > 0).then(hits / (hits + calls)).alias("response_cache_hit_ratio"),
+    )
+
+
+def _per_thousand(sums: pl.DataFrame, count: str) -> pl.Series:
+    rates: list[Decimal | None] = [
+        (cost * 1000 / number).quantize(_PICODOLLAR) if number and cost is not None else None
+        for cost, number in sums.select("cost_usd", count).iter_rows()
+    ]
+    return pl.Series(rates, dtype=MONEY)
 
 
 _PICODOLLAR = Decimal("0.000000000001")

@@ -4,6 +4,8 @@ from decimal import Decimal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ANY_MODEL = "*"
+
 
 class InstanceRate(BaseModel):
     """What one kind of self-hosted replica costs; the first that matches a replica holds."""
@@ -12,7 +14,11 @@ class InstanceRate(BaseModel):
 
     service: str = Field(description="service name or glob of the replicas that cost this")
     replica: str = Field(default="*", description="replica name or glob (service.instance.id, else host.name)")
-    model: str = Field(default="*", description="model name or glob of the calls that share the replica's cost")
+    model: str = Field(
+        default=ANY_MODEL,
+        description="model name or glob of the calls that share the replica's cost; "
+        "* means those whose model has no price of its own",
+    )
     instance_type: str = Field(default="", description="name of the instance type, shown in reports")
     instance_cost_per_hour_usd: Decimal = Field(
         ge=0, le=10_000, max_digits=18, decimal_places=12, description="price of one replica, dollars an hour"

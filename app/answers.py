@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import httpx2
 
 from alerts import AlertError, acknowledge, incidents, resolve
-from analytics.report import UnknownDimensionError, calls, report, totals
+from analytics.report import UnknownDimensionError, calls, report
 from app.errors import CommandError
 from app.job import Job
-from storage import EmbeddedLocation, LocationBusyError, Store
+from storage import EmbeddedLocation, LocationBusyError, Store, is_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -89,10 +89,10 @@ class LocalAnswers:
     def report(self, by: Sequence[str], since: datetime | None, until: datetime | None) -> Json:
         """Costs and usage of the period, grouped."""
         try:
-            rows = report(self._store, by, since or BEGINNING, until or END)
+            found = report(self._store, by, since or BEGINNING, until or END)
         except UnknownDimensionError as error:
             raise CommandError(str(error)) from error
-        return {"rows": json_rows(rows), "totals": json_value(totals(self._store, since or BEGINNING, until or END))}
+        return {"rows": json_rows(found.rows), "totals": json_value(found.totals)}
 
     def calls(self, since: datetime | None, until: datetime | None, limit: int) -> Json:
         """Billed calls of the period."""
@@ -180,9 +180,9 @@ def open_answers(
         yield RemoteAnswers(url)
         return
     location = settings.storage.location
-    if isinstance(location, EmbeddedLocation) and not location.path.is_dir():
+    if isinstance(location, EmbeddedLocation) and not is_store(location.path):
         raise CommandError(
-            f"no data directory {location.path}: start 'pennytrace serve', or give --data DIR or --url http://HOST:PORT"
+            f"no ledger in {location.path}: start 'pennytrace serve', or give --data DIR or --url http://HOST:PORT"
         )
     try:
         store = Store.open(location)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 
@@ -13,7 +14,7 @@ from app.errors import CommandError
 from app.exposition import exposition
 from app.timespan import parse_time
 from dashboards import create_page_router
-from storage import QueryError, StoreError
+from storage import StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def create_ui_app(
     ) -> Any:  # noqa: ANN401 - JSON
         return answers.calls(moment(since), moment(until), limit)
 
-    @app.post("/api/analyze")
+    @app.post("/api/analyze", dependencies=[Depends(_require_same_site)])
     def analyze(*, everything: bool = False) -> Any:  # noqa: ANN401 - JSON
         return answers.analyze(None, everything=everything)
 
@@ -62,12 +63,12 @@ def create_ui_app(
     def incidents(state: State | None = None) -> Any:  # noqa: ANN401 - JSON
         return answers.incidents(state)
 
-    @app.post("/api/incidents/{key}")
+    @app.post("/api/incidents/{key}", dependencies=[Depends(_require_same_site)])
     def set_incident_state(key: str, state: SettableState) -> Any:  # noqa: ANN401 - JSON
         return answers.set_incident_state(key, state)
 
-    app.add_exception_handler(CommandError, _bad_request)
-    app.add_exception_handler(QueryError, _bad_request)
+    for error, status in ((CommandError, 400), (StoreUnavailableError, 503), (StoreError, 500)):
+        app.add_exception_handler(error, _answering(status))
     _add_health(app, store, ingest)
     app.include_router(create_page_router(store, clock))
     return app
@@ -90,5 +91,17 @@ def _add_health(app: FastAPI, store: Store, ingest: Ingest) -> None:
         return Response(exposition(ingest.counts), media_type="text/plain; version=0.0.4")
 
 
-def _bad_request(_request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": str(error)}, status_code=400)
+def _answering(status: int) -> Callable[[Request, Exception], JSONResponse]:
+    def answer(_request: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=status)
+
+    return answer
+
+
+def _require_same_site(request: Request) -> None:
+    """Refuse what another site's page has a browser send: only reading is harmless."""
+    origin = request.headers.get("origin")
+    if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"} or (
+        origin and urlsplit(origin).netloc != request.headers.get("host")
+    ):
+        raise HTTPException(403, "expected a request from this server's own page or from a program, got another site's")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from alerts import AlertError, SlackUnavailableError, check_slack
 from app import tables
-from app.answers import SettableState, State, open_answers
+from app.answers import Answers, SettableState, State, open_answers
 from app.demo.run import run_demo
 from app.errors import CommandError
 from app.logs import log_to_stderr
@@ -27,6 +28,9 @@ from app.settings_page import describe_settings, settings_page
 from app.timespan import parse_time
 from dashboards import build
 from storage import StoreError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 cli = typer.Typer(
     help="The cost ledger for model inference: OTLP in, dollars per request out.",
@@ -42,14 +46,22 @@ cli.add_typer(dashboards_cli, name="dashboards")
 
 # In a pipe there is no width to fit, so lines are long enough for every column.
 PIPE_COLUMNS = 160
+CALLS_SHOWN = 50
+CALLS_EXPORTED = 100_000
+NOTHING_YET = (
+    "no calls in this period: send some over OTLP, then run 'pennytrace analyze' ('serve' does so every minute)"
+)
 
-out = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-err = Console(stderr=True)
+# Names come from whoever sends spans, so nothing in what is printed is markup.
+out = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, markup=False, highlight=False)
+err = Console(stderr=True, markup=False, highlight=False)
 
 Config = Annotated[Path | None, typer.Option(help="Configuration file; pennytrace.toml is read if it is here.")]
 Data = Annotated[Path | None, typer.Option(help="Data directory of the embedded engine.")]
 ClickHouse = Annotated[str | None, typer.Option(help="URL of a ClickHouse server instead of a data directory.")]
-Url = Annotated[str | None, typer.Option(envvar="PENNYTRACE_URL", help="Ask the server running at this address.")]
+Url = Annotated[
+    str | None, typer.Option(help="Ask the server running at this address [PENNYTRACE_URL, unless --data is given].")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Since = Annotated[str | None, typer.Option(help="From: a date, a time, or a span such as 7d.")]
 Until = Annotated[str | None, typer.Option(help="Until: likewise; the end is not included.")]
@@ -61,12 +73,18 @@ def main() -> None:
     try:
         cli()
     except (CommandError, StoreError, AlertError) as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        err.print(Text("error:", "bold red"), str(error), soft_wrap=True)
         sys.exit(1)
 
 
 def _settings(config: Path | None, data: Path | None, clickhouse: str | None, **server: str | None) -> Settings:
-    storage = {name: value for name, value in (("data", data), ("clickhouse", clickhouse)) if value is not None}
+    if data is not None and clickhouse is not None:
+        raise CommandError("expected --data or --clickhouse, got both: the ledger is in one place")
+    storage: dict[str, Any] = {}
+    if data is not None:
+        storage = {"data": data, "clickhouse": ""}
+    elif clickhouse is not None:
+        storage = {"clickhouse": clickhouse}
     addresses = {name: value for name, value in server.items() if value is not None}
     return load_settings(config, {"storage": storage, "server": addresses})
 
@@ -88,7 +106,7 @@ def serve(
     server = Server(settings, _print_message)
     server.schedule()
     for name, address in server.addresses().items():
-        err.print(f"{name:5} {address}", highlight=False)
+        err.print(f"{name:5} {address}")
     err.print("ready; Ctrl-C or SIGTERM ends it")
     wait_for_stop()
     err.print("stopping: storing what was received")
@@ -97,9 +115,7 @@ def serve(
 
 @cli.command()
 def demo(
-    data: Annotated[Path, typer.Option(help="Directory for the demo's data; emptied first.")] = Path(
-        "pennytrace-data/demo"
-    ),
+    data: Annotated[Path, typer.Option(help="Directory for the demo's data; emptied first.")] = Path("pennytrace-demo"),
     *,
     leave: Annotated[bool, typer.Option("--exit", help="End after the report instead of serving the page.")] = False,
     ports: Annotated[
@@ -129,13 +145,13 @@ def replay_file(
     options = ReplayOptions(provider, model, service, shift_to_now, rate)
     prepared = prepare(file, file_format, options)
     if prepared.note:
-        err.print(prepared.note, highlight=False)
+        err.print(prepared.note)
     with progress_bar(err, "spans stored", prepared.spans) as progress:
         sent = replay(prepared, endpoint, options, progress)
     if as_json:
         _print_json({"requests": sent.requests, "spans": sent.spans, "rejected_spans": sent.rejected_spans})
     else:
-        out.print(f"{sent.spans:,} spans stored in {sent.requests:,} requests", highlight=False)
+        out.print(f"{sent.spans:,} spans stored in {sent.requests:,} requests")
     if sent.rejected_spans:
         raise CommandError(f"{sent.rejected_spans:,} spans were rejected: {sent.rejected_reason}")
 
@@ -166,7 +182,6 @@ def analyze(
             f"{done['hours']:,} hours, {done['calls']:,} calls in {done['seconds']:.1f} s; "
             f"{done['findings_open']} findings and {done['incidents_open']} incidents open; "
             f"{done['messages_sent']} messages sent",
-            highlight=False,
         )
     if done["delivery_error"]:
         raise CommandError(f"{done['messages_owed']} messages could not be delivered: {done['delivery_error']}")
@@ -187,22 +202,28 @@ def report(
 ) -> None:
     """Print what requests cost, grouped by any dimensions, over any period (everything by default)."""
     dimensions = [part.strip() for part in by.split(",") if part.strip()]
-    with open_answers(url, _settings(config, data, clickhouse), utc_now, _print_message) as answers:
-        answer = answers.report(dimensions, *_period(since, until))
+    period = _period(since, until)
+    with _answers(config, data, clickhouse, url) as answers:
+        answer = answers.report(dimensions, *period)
     if as_json:
         _print_json(answer)
     elif as_csv:
         _print_csv(answer["rows"])
-    else:
+    elif answer["rows"]:
         out.print(tables.report_table(answer, dimensions))
         tables.print_unpriced(answer["totals"], out)
+    else:
+        out.print(NOTHING_YET)
 
 
 @cli.command()
 def calls(
     since: Since = None,
     until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most this many calls, oldest first.")] = 10_000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="At most this many, oldest first [50 in a table, else 100,000]."),
+    ] = None,
     config: Config = None,
     data: Data = None,
     clickhouse: ClickHouse = None,
@@ -212,14 +233,18 @@ def calls(
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
 ) -> None:
     """List billed calls one by one, with their usage and cost."""
-    with open_answers(url, _settings(config, data, clickhouse), utc_now, _print_message) as answers:
-        billed = answers.calls(*_period(since, until), limit)
+    limit = limit or (CALLS_EXPORTED if as_json or as_csv else CALLS_SHOWN)
+    period = _period(since, until)
+    with _answers(config, data, clickhouse, url) as answers:
+        billed = answers.calls(*period, limit)
     if as_json:
         _print_json(billed)
     elif as_csv:
         _print_csv([{**call, **{f"cost_{k}_usd": v for k, v in call.pop("cost_parts").items()}} for call in billed])
     else:
-        out.print(tables.calls_table(billed))
+        out.print(tables.calls_table(billed) if billed else NOTHING_YET)
+    if len(billed) == limit:
+        err.print(f"these are the first {limit:,} calls; --limit gives more, --since later ones")
 
 
 @alerts_cli.command("list")
@@ -233,7 +258,7 @@ def alerts_list(
     as_json: AsJson = False,
 ) -> None:
     """List incidents, newest first."""
-    with open_answers(url, _settings(config, data, clickhouse), utc_now, _print_message) as answers:
+    with _answers(config, data, clickhouse, url) as answers:
         found = answers.incidents(state)
     if as_json:
         _print_json(found)
@@ -246,7 +271,7 @@ def alerts_ack(
     key: str, config: Config = None, data: Data = None, clickhouse: ClickHouse = None, url: Url = None
 ) -> None:
     """Acknowledge an incident by its key."""
-    _set_state(key, "acknowledged", url, _settings(config, data, clickhouse))
+    _set_state(key, "acknowledged", _answers(config, data, clickhouse, url))
 
 
 @alerts_cli.command("resolve")
@@ -254,13 +279,13 @@ def alerts_resolve(
     key: str, config: Config = None, data: Data = None, clickhouse: ClickHouse = None, url: Url = None
 ) -> None:
     """Resolve an incident by its key."""
-    _set_state(key, "resolved", url, _settings(config, data, clickhouse))
+    _set_state(key, "resolved", _answers(config, data, clickhouse, url))
 
 
 @alerts_cli.command("test")
 def alerts_test(config: Config = None) -> None:
     """Check that Slack takes the configured token or webhook."""
-    out.print(check_slack(load_settings(config).slack), highlight=False)
+    out.print(check_slack(load_settings(config).slack))
 
 
 @dashboards_cli.command("build")
@@ -271,7 +296,7 @@ def dashboards_build(
 ) -> None:
     """Write Grafana dashboards and provisioning files for the ClickHouse datasource."""
     for path in build(directory):
-        out.print(str(path), highlight=False)
+        out.print(str(path))
 
 
 @cli.command("settings")
@@ -295,13 +320,23 @@ def _require_slack(settings: Settings) -> None:
     try:
         check_slack(settings.slack)
     except SlackUnavailableError as error:
-        err.print(f"Slack cannot be reached yet, messages will wait: {error}", markup=False, highlight=False)
+        err.print(f"Slack cannot be reached yet, messages will wait: {error}")
 
 
-def _set_state(key: str, state: SettableState, url: str | None, settings: Settings) -> None:
-    with open_answers(url, settings, utc_now, _print_message) as answers:
+def _answers(
+    config: Path | None, data: Path | None, clickhouse: str | None, url: str | None, console: Console = out
+) -> AbstractContextManager[Answers]:
+    """Answers from the server or store that the arguments name; any of them beats PENNYTRACE_URL."""
+    if url is None and data is None and clickhouse is None:
+        url = os.environ.get("PENNYTRACE_URL") or None
+    settings = _settings(config, data, clickhouse)
+    return open_answers(url, settings, utc_now, lambda text: _print_message(text, console))
+
+
+def _set_state(key: str, state: SettableState, opened: AbstractContextManager[Answers]) -> None:
+    with opened as answers:
         incident = answers.set_incident_state(key, state)
-    out.print(f"{incident['incident_key']} is {incident['state']}", highlight=False)
+    out.print(f"{incident['incident_key']} is {incident['state']}")
 
 
 def _period(since: str | None, until: str | None) -> tuple[Any, Any]:
@@ -310,7 +345,7 @@ def _period(since: str | None, until: str | None) -> tuple[Any, Any]:
 
 
 def _print_message(text: str, console: Console = out) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - JSON

@@ -59,6 +59,8 @@ class Job:
         self._clock = clock
         self._console = console
         self._one_at_a_time = threading.Lock()
+        # Hours that an earlier run recomputed and then failed to judge are in no later run's list.
+        self._must_judge_all = True
 
     def run(self, progress: Callable[[int, int], None] | None = None, *, everything: bool = False) -> JobReport:
         """Process every hour that received rows since the last run (or every hour), then findings and incidents.
@@ -70,11 +72,19 @@ class Job:
         log.info("job finished", extra=asdict(report))
         return report
 
+    def wait(self) -> None:
+        """Return when no run is under way."""
+        with self._one_at_a_time:
+            return
+
     def _run(self, progress: Callable[[int, int], None] | None, *, everything: bool) -> JobReport:
         began = time.monotonic()
         store, settings, clock = self._store, self._settings, self._clock
+        judge_all = everything or self._must_judge_all
+        self._must_judge_all = True
         ledger = recompute(store, settings.ledger, clock, progress, everything=everything)
-        detect(store, settings.findings, clock, self._judged_since(ledger, everything=everything))
+        detect(store, settings.findings, clock, None if judge_all else self._judged_since(ledger))
+        self._must_judge_all = False
         update_incidents(store, self._alerts, clock)
         delivery = deliver(store, self._alerts, settings.slack, clock, self._console)
         if delivery.error:
@@ -92,10 +102,8 @@ class Job:
             seconds=time.monotonic() - began,
         )
 
-    def _judged_since(self, ledger: LedgerRun, *, everything: bool) -> datetime | None:
+    def _judged_since(self, ledger: LedgerRun) -> datetime:
         """From when on hours are judged again: what was recomputed, and the last days for what time itself ends."""
-        if everything:
-            return None
         recent = self._clock() - JUDGED_AGAIN
         return min(ledger.first_hour, recent) if ledger.first_hour else recent
 

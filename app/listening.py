@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from app.settings import ServerSettings
 
-STOP_GRACE_S = 20
+# Longer than the SQL endpoint lets a statement run: one that is cut off would still be using the store.
+STOP_GRACE_S = 35
 BACKLOG = 1024
 
 PURPOSES = {
@@ -77,7 +78,11 @@ class WebServer:
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name=name)
         self._thread.start()
 
+    def begin_stop(self) -> None:
+        """Take no more; what has been asked is still answered."""
+        self._server.should_exit = True
+
     def stop(self) -> None:
         """Answer what has been asked, then end."""
-        self._server.should_exit = True
+        self.begin_stop()
         self._thread.join()

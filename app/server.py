@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,10 @@ from storage import EmbeddedLocation, Store
 from storage.sql_endpoint import create_sql_app
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
+
+    from fastapi import FastAPI
 
     from app.settings import Settings
 
@@ -37,7 +41,7 @@ def utc_now() -> datetime:
 class Server:
     """All parts over one store, from the constructor until `stop`.
 
-    Raises CommandError or StoreError when a port, the store or a setting does not allow it.
+    Raises CommandError or StoreError when a port, the store or a setting does not allow it; then nothing runs.
     """
 
     def __init__(
@@ -47,43 +51,53 @@ class Server:
         self._settings = settings
         # A ClickHouse server has an SQL endpoint of its own.
         names = [*PURPOSES] if isinstance(settings.storage.location, EmbeddedLocation) else ["http", "grpc", "ui"]
-        listeners = listen(settings.server, names)
-        try:
+        with ExitStack() as parts:
+            listeners = listen(settings.server, names)
+            parts.callback(close_all, listeners)
+            self._ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
             self.store = Store.open(settings.storage.location)
-        except BaseException:
-            close_all(listeners)
-            raise
-        self.ingest = Ingest(self.store, settings.collector, clock)
-        # gRPC binds by itself; our socket only found out that the port is free.
-        grpc_port = listeners["grpc"].getsockname()[1]
-        listeners.pop("grpc").close()
-        self._grpc = serve_grpc(self.ingest, str(self._address("grpc", grpc_port)), settings.collector)
-        ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
-        self._urls = {name: f"http://{self._address(name, port)}" for name, port in ports.items()}
-        self.job = Job(self.store, settings, clock, console, self._urls["ui"])
-        hosts = ["*"] if settings.server.trust_network else LOOPBACK_NAMES
-        apps = {
-            "http": create_http_app(self.ingest, settings.collector),
-            "ui": create_ui_app(self.store, self.job, self.ingest, clock, hosts),
-        }
-        if "sql" in listeners:
-            apps["sql"] = create_sql_app(self.store, settings.sql.password.get_secret_value() or None)
-        self._web = {name: WebServer(app, listeners[name], name) for name, app in apps.items()}
-        self._scheduler = BackgroundScheduler(timezone=UTC)
-        self.store.announce(self._urls["ui"])
+            parts.callback(self.store.close)
+            self.ingest = Ingest(self.store, settings.collector, clock)
+            parts.callback(self.ingest.close)
+            self.job = Job(self.store, settings, clock, console, self.url("ui"))
+            parts.callback(self.job.wait)
+            self._serve_grpc(listeners.pop("grpc"), parts)
+            self._web = [WebServer(self._app(name, clock), listener, name) for name, listener in listeners.items()]
+            for web in self._web:
+                parts.callback(web.stop)
+            self.store.announce(self.url("ui"))
+            self._scheduler = BackgroundScheduler(timezone=UTC)
+            self._parts = parts.pop_all()
 
-    def _address(self, name: str, port: int) -> Address:
-        return Address(Address.parse(getattr(self._settings.server, name)).host, port)
+    def _serve_grpc(self, listener: socket.socket, parts: ExitStack) -> None:
+        # gRPC binds by itself; our socket only found out that the port is free.
+        listener.close()
+        address = self._address("grpc")
+        try:
+            server = serve_grpc(self.ingest, str(address), self._settings.collector)
+        except RuntimeError as error:
+            raise CommandError(f"cannot listen on {address} (OTLP over gRPC): {error}") from error
+        parts.callback(server.stop, STOP_GRACE_S)
+
+    def _app(self, name: str, clock: Callable[[], datetime]) -> FastAPI:
+        if name == "http":
+            return create_http_app(self.ingest, self._settings.collector)
+        if name == "sql":
+            return create_sql_app(self.store, self._settings.sql.password.get_secret_value() or None)
+        hosts = ["*"] if self._settings.server.trust_network else [*LOOPBACK_NAMES, self._address("ui").host]
+        return create_ui_app(self.store, self.job, self.ingest, clock, hosts)
+
+    def _address(self, name: str) -> Address:
+        return Address(Address.parse(getattr(self._settings.server, name)).host, self._ports[name])
 
     def url(self, name: str) -> str:
         """Base URL of http, ui or sql."""
-        return self._urls[name]
+        return f"http://{self._address(name)}"
 
     def addresses(self) -> dict[str, str]:
         """Where each part listens, by the name that people know it by."""
-        grpc = self._address("grpc", self._grpc.port)
-        names = {"OTLP": self._urls["http"], "gRPC": str(grpc), "page": self._urls["ui"]}
-        return names | ({"SQL": self._urls["sql"]} if "sql" in self._urls else {})
+        names = {"OTLP": self.url("http"), "gRPC": str(self._address("grpc")), "page": self.url("ui")}
+        return names | ({"SQL": self.url("sql")} if "sql" in self._ports else {})
 
     def schedule(self) -> None:
         """Run the job now, and from now on at its interval."""
@@ -92,6 +106,7 @@ class Server:
             self._run_job, "interval", seconds=every_s, coalesce=True, max_instances=1, next_run_time=utc_now()
         )
         self._scheduler.start()
+        self._parts.callback(self._scheduler.shutdown)
 
     def _run_job(self) -> None:
         try:
@@ -102,15 +117,9 @@ class Server:
 
     def stop(self) -> None:
         """Take no more, answer what was asked, store what was taken, let a running job finish."""
-        self._web["http"].stop()
-        self._grpc.stop(STOP_GRACE_S)
-        self.ingest.close()
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=True)
-        for name in ("ui", "sql"):
-            if name in self._web:
-                self._web[name].stop()
-        self.store.close()
+        for web in self._web:
+            web.begin_stop()
+        self._parts.close()
 
 
 def wait_for_stop() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -54,7 +55,10 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        return self.host in {"127.0.0.1", "::1", "localhost"} or self.host.startswith("127.")
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 class Section(BaseModel):
@@ -171,7 +175,7 @@ def load_settings(file: Path | None = None, arguments: dict[str, dict[str, Any]]
     given: dict[str, Any] = dict(arguments or {})
     try:
         return FromFile(**given)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"{chosen} is not valid TOML: {error}") from error
     except ValidationError as error:
         raise CommandError("\n".join(_complaints(error, chosen))) from error

@@ -19,7 +19,7 @@ INTRODUCTION = """# Settings
 `pennytrace serve` and the other commands read `pennytrace.toml` of the working directory (or `--config FILE`). A
 setting `name` in the section `[part]` can also be given as the environment variable `PENNYTRACE_PART_NAME`; lists and
 tables are JSON there. An argument beats the environment, which beats the file, which beats the default. An unknown
-name is an error.
+name in the file, or after a known `PENNYTRACE_PART_`, is an error.
 
 This page is printed by `pennytrace settings --markdown`.
 

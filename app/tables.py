@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from app.settings_page import SettingDoc
 
+# Dimensions that the calls of one request may differ in.
+MODEL_DIMENSIONS = {"provider", "model", "model_version", "tier"}
+
 Row = dict[str, Any]
 Read = Callable[[Row], str]
 
@@ -40,15 +43,19 @@ def compact(count: int) -> str:
 
 
 def report_table(answer: Row, by: Sequence[str]) -> Table:
-    """The cost report: one row per group, dearest first, and the totals."""
+    """The cost report: one row per group, dearest first, and the totals.
+
+    A request may call several models but counts once, so groups by model have their cost per 1,000 calls.
+    """
     table = _table(show_footer=True, footer_style="bold")
     totals = answer["totals"]
     for number, dimension in enumerate(by):
         table.add_column(dimension, footer="total" if number == 0 else "", overflow="fold")
-    for heading, read in _REPORT_COLUMNS:
+    columns = _MODEL_COLUMNS if MODEL_DIMENSIONS & set(by) else _REQUEST_COLUMNS
+    for heading, read in columns:
         table.add_column(heading, footer=read(totals), justify="right", no_wrap=True)
     for row in answer["rows"]:
-        table.add_row(*[str(row[dimension]) or "-" for dimension in by], *[read(row) for _, read in _REPORT_COLUMNS])
+        table.add_row(*[str(row[dimension]) or "-" for dimension in by], *[read(row) for _, read in columns])
     return table
 
 
@@ -68,7 +75,7 @@ def _tokens(name: str) -> Read:
 
 def _money(name: str, places: int = 2) -> Read:
     def read(row: Row) -> str:
-        return dollars(row[name], places)
+        return "-" if row[name] is None else dollars(row[name], places)
 
     return read
 
@@ -80,16 +87,17 @@ def _share(name: str) -> Read:
     return read
 
 
-_REPORT_COLUMNS = (
+_COLUMNS = (
     ("requests", _count("requests")),
     ("calls", _count("calls")),
     ("tokens in", _tokens("input_tokens")),
     ("out", _tokens("output_tokens")),
     ("cached", _share("cache_hit_ratio")),
     ("cost", _money("cost_usd")),
-    ("per 1k req.", _money("cost_per_1k_requests_usd", 4)),
-    ("unpriced", _count("unpriced_calls")),
 )
+_UNPRICED = ("unpriced", _count("unpriced_calls"))
+_REQUEST_COLUMNS = (*_COLUMNS, ("per 1k req.", _money("cost_per_1k_requests_usd", 4)), _UNPRICED)
+_MODEL_COLUMNS = (*_COLUMNS, ("per 1k calls", _money("cost_per_1k_calls_usd", 4)), _UNPRICED)
 
 
 def print_unpriced(totals: Row, console: Console) -> None:
@@ -99,7 +107,6 @@ def print_unpriced(totals: Row, console: Console) -> None:
         console.print(
             f"{totals['unpriced_calls']:,} calls ({share:.1%}) have no known price and are not in the dollars; "
             "'pennytrace calls' says why, one by one",
-            highlight=False,
         )
 
 

@@ -18,12 +18,12 @@ def parse_time(text: str, now: datetime) -> datetime:
     """
     if text == "now":
         return now
-    if span := _SPAN.fullmatch(text):
-        return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
+        if span := _SPAN.fullmatch(text):
+            return now - timedelta(**{_UNITS[span[2]]: int(span[1])})
         parsed = datetime.fromisoformat(text)
-    except ValueError:
+        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise CommandError(
             f"expected a date (2026-11-01), a time (2026-11-01T10:00) or a span (30m, 12h, 7d, 4w), got {text!r}"
         ) from None
-    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)

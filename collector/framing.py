@@ -88,11 +88,15 @@ def frame(request: ExportTraceServiceRequest, raw: bytes | None, window: Window,
     return SpanBody(rows, sum(counts), rejected)
 
 
+# OTLP calls ids of zeros invalid; stored, all such spans would be one.
+NO_TRACE_ID, NO_SPAN_ID = bytes(16), bytes(8)
+
+
 def fault(span: Span, window: Window) -> str | None:
     """Why a span cannot be stored; None when it can."""
-    if len(span.trace_id) != 16:
+    if len(span.trace_id) != 16 or span.trace_id == NO_TRACE_ID:
         return "bad_trace_id"
-    if len(span.span_id) != 8:
+    if len(span.span_id) != 8 or span.span_id == NO_SPAN_ID:
         return "bad_span_id"
     if len(span.parent_span_id) not in {0, 8}:
         return "bad_parent_span_id"

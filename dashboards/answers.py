@@ -51,15 +51,29 @@ class Range:
         return found
 
     @property
+    def whole_hours(self) -> Range:
+        """Its hours that are over at its end; hours begin where `since`'s own does."""
+        return Range(_start_of_hour(self.since), _start_of_hour(self.until))
+
+    @property
     def before(self) -> Range:
         """As long a range, right before this one."""
-        return Range(self.since - (self.until - self.since), self.since)
+        return Range(self.since - self.length, self.since)
+
+    @property
+    def length(self) -> timedelta:
+        """From `since` to `until`."""
+        return self.until - self.since
 
     @property
     def step_seconds(self) -> int:
         """The finest step that gives at most STEPS_MAX points."""
-        seconds = (self.until - self.since).total_seconds()
+        seconds = self.length.total_seconds()
         return next((step for step in STEPS_SECONDS if seconds / step <= STEPS_MAX), STEPS_SECONDS[-1])
+
+
+def _start_of_hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 def _moment(text: str, now: datetime) -> datetime:
@@ -90,18 +104,26 @@ def _board_json(board: Board) -> dict[str, Any]:
 def answer_json(
     store: Store, panel: Panel, asked: Range, filters: Filters, step_seconds: int | None = None
 ) -> dict[str, Any]:
-    """The panel's rows as columns; `previous` holds those of the range before where there are facts for all of it."""
+    """The panel's rows as columns; for tiles also `compared`, where the facts reach back far enough."""
     step = max(step_seconds or asked.step_seconds, STEP_SECONDS_MIN)
-    answer = {
+    answer: dict[str, Any] = {
         "since": _milliseconds(asked.since),
         "until": _milliseconds(asked.until),
         "step_seconds": step,
-        "columns": _columns(run_panel(store, panel, asked.since, asked.until, step, filters)),
+        "columns": columns_json(run_panel(store, panel, asked.since, asked.until, step, filters)),
     }
-    before = asked.before
-    if panel.compared and _has_facts_since(store, before.since):
-        answer["previous"] = _columns(run_panel(store, panel, before.since, before.until, step, filters))
+    now, before = asked.whole_hours, asked.whole_hours.before
+    if panel.compared and now.length and _has_facts_since(store, before.since):
+        answer["compared"] = {
+            "hours": now.length // timedelta(hours=1),
+            "value": _value(run_panel(store, panel, now.since, now.until, step, filters)),
+            "before": _value(run_panel(store, panel, before.since, before.until, step, filters)),
+        }
     return answer
+
+
+def _value(frame: pl.DataFrame) -> list[Any]:
+    return columns_json(frame)["value"]
 
 
 def _has_facts_since(store: Store, moment: datetime) -> bool:
@@ -113,7 +135,8 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.timestamp() * 1000)
 
 
-def _columns(frame: pl.DataFrame) -> dict[str, list[Any]]:
+def columns_json(frame: pl.DataFrame) -> dict[str, list[Any]]:
+    """The columns as JSON takes them; a float that is no number (NaN, infinite) is unknown."""
     return {name: _plain(frame[name]).to_list() for name in frame.columns}
 
 
@@ -122,4 +145,6 @@ def _plain(column: pl.Series) -> pl.Series:
         return column.cast(pl.String)
     if isinstance(column.dtype, pl.Datetime):
         return column.dt.epoch("ms")
+    if column.dtype.is_float():
+        return column.set(~column.is_finite(), None)
     return column

@@ -17,7 +17,8 @@ COST_PER_1K = Panel(
     "cost_per_1k_requests",
     "Cost per 1,000 requests",
     "Spend divided by requests. It moves when prompts, answers, models, prices or caches change, "
-    "and stays still when only traffic grows.",
+    "and stays still when only traffic grows. With unpriced calls it is at least this. "
+    "Not narrowed by model: a request may call several.",
     "usd",
     "stat",
     compared=True,
@@ -26,7 +27,7 @@ REQUESTS = Panel(
     "requests",
     "Requests",
     "Requests to your endpoints, those that the response cache answered included. "
-    "One request may make several model calls.",
+    "Not narrowed by model: a request may call several.",
     "count",
     "stat",
     compared=True,
@@ -50,7 +51,8 @@ OPEN_INCIDENTS = Panel(
 PROMPT_CACHE = Panel(
     "prompt_cache_hit_ratio",
     "Prompt cache hits",
-    "Share of input tokens that the provider read from its prompt cache, at a fraction of the price.",
+    "Share of input tokens that the provider read from its prompt cache, at a fraction of the price. "
+    "Only calls that say how many they read count.",
     "ratio",
     "stat",
     compared=True,
@@ -58,7 +60,7 @@ PROMPT_CACHE = Panel(
 SAVED = Panel(
     "saved_by_response_cache",
     "Saved by response cache",
-    "What the calls that your own cache answered would have cost.",
+    "What the calls that your own cache answered would have cost. Answers of unknown worth are not in it.",
     "usd",
     "stat",
     compared=True,
@@ -75,7 +77,7 @@ SPEND_BY_ENDPOINT = Panel(
     "spend_by_endpoint",
     "Spend by endpoint",
     "Dollars in each interval, stacked: the height is the whole. "
-    "The eight dearest endpoints have a name, the others are together.",
+    "The eight dearest endpoints have a name, the others are together. Unpriced calls are not in it.",
     "usd",
     "timeseries",
     stacked=True,
@@ -84,7 +86,7 @@ COST_PER_1K_BY_ENDPOINT = Panel(
     "cost_per_1k_requests_by_endpoint",
     "Cost per 1,000 requests by endpoint",
     "A step up is a change in what a request costs: look for a deploy, longer prompts or a colder cache. "
-    "Traffic alone does not move it.",
+    "Traffic alone does not move it. With unpriced calls it is at least this. Not narrowed by model.",
     "usd",
     "timeseries",
 )
@@ -100,22 +102,24 @@ TOKENS = Panel(
 CACHE_HIT_RATIO = Panel(
     "cache_hit_ratio",
     "Cache hit ratio",
-    "Prompt cache: share of input tokens read from the provider's cache. "
-    "Response cache: share of requests that your own cache answered. A fall costs money at once.",
+    "Prompt cache: share of input tokens read from the provider's cache, over the calls that say how many they read. "
+    "Response cache: share of answers that your own cache gave instead of a call. A fall costs money at once.",
     "ratio",
     "timeseries",
 )
 INVOCATIONS = Panel(
     "invocation_rate_by_model",
     "Invocation rate by model",
-    "Model calls a minute. Traffic that moves from one model to another shows as one line falling and one rising.",
+    "Model calls a minute, over the time that each interval covers. "
+    "Traffic that moves from one model to another shows as one line falling and one rising.",
     "per_minute",
     "timeseries",
 )
 GPU_UTILIZATION = Panel(
     "gpu_utilization",
     "GPU utilisation",
-    "Mean utilisation of the GPUs that report it, by service. A gap is an hour without readings, not an idle hour.",
+    "Mean of the hourly means of the GPUs that report it, by service. "
+    "A gap is an hour without readings, not an idle hour.",
     "ratio",
     "timeseries",
 )
@@ -130,15 +134,15 @@ GPU_IDLE_BY_SERVICE = Panel(
 SPEND_TABLE = Panel(
     "spend_table",
     "Where the money goes",
-    "The twenty dearest pairs of endpoint and model in the range.",
+    "The twenty dearest pairs of endpoint and model in the range. Rates are per call, since a request may call "
+    "several models; where some calls are unpriced, dollars are at least this.",
     "usd",
     "table",
     columns=(
         Column("endpoint", "Endpoint", "text"),
         Column("model", "Model", "text"),
         Column("spend_usd", "Spend", "usd"),
-        Column("cost_per_1k_requests_usd", "Per 1,000 requests", "usd"),
-        Column("requests", "Requests", "count"),
+        Column("cost_per_1k_calls_usd", "Per 1,000 calls", "usd"),
         Column("calls", "Calls", "count"),
         Column("unpriced_calls", "Unpriced", "count"),
         Column("cache_hit_ratio", "Prompt cache hits", "ratio"),

@@ -3,11 +3,12 @@
 from storage.errors import (
     IncompatibleServerError,
     LocationBusyError,
+    LocationUnusableError,
     QueryError,
     StoreError,
     StoreUnavailableError,
 )
-from storage.location import EmbeddedLocation, Location, ServerLocation
+from storage.location import EmbeddedLocation, Location, ServerLocation, is_store
 from storage.store import Store
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "IncompatibleServerError",
     "Location",
     "LocationBusyError",
+    "LocationUnusableError",
     "QueryError",
     "ServerLocation",
     "Store",
     "StoreError",
     "StoreUnavailableError",
+    "is_store",
 ]

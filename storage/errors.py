@@ -3,6 +3,7 @@
 StoreError
 ├── StoreUnavailableError   the engine did not answer; the same call may succeed later
 ├── LocationBusyError       another process holds the data directory
+├── LocationUnusableError   the data directory cannot be made or written
 ├── IncompatibleServerError the server is too old or its schema is newer than this program
 └── QueryError              the engine refused a statement; trying it again changes nothing
 """
@@ -43,6 +44,15 @@ class LocationBusyError(StoreError):
         self.holder_url = holder_url
         remedy = f"use --url {holder_url}" if holder_url else "stop it, or give another --data"
         super().__init__(f"data directory {path} is in use by process {holder_pid}: {remedy}")
+
+
+class LocationUnusableError(StoreError):
+    """The data directory cannot be made or written; `reason` is the system's word."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot use {path} as a data directory ({reason.lower()}): give another --data")
 
 
 class IncompatibleServerError(StoreError):

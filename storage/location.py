@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from storage.errors import LocationBusyError
+from storage.errors import LocationBusyError, LocationUnusableError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,14 +36,17 @@ Location = EmbeddedLocation | ServerLocation
 class DirectoryLock:
     """An exclusive lock on a data directory that also tells others who holds it.
 
-    Raises LocationBusyError when another process has it. The engine has a lock of its own, but its refusal
-    says neither that the directory is busy nor by whom.
+    Raises LocationUnusableError, or LocationBusyError when another process has it. The engine has a lock of its
+    own, but its refusal says neither that the directory is busy nor by whom.
     """
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._file: IO[str] = (path / LOCK_NAME).open("a+")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._file: IO[str] = (path / LOCK_NAME).open("a+")
+        except OSError as error:
+            raise LocationUnusableError(path, error.strerror or str(error)) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -64,6 +67,11 @@ class DirectoryLock:
         self._file.seek(0)
         self._file.truncate()
         self._file.close()
+
+
+def is_store(path: Path) -> bool:
+    """Whether a store was ever opened in this directory."""
+    return (path / LOCK_NAME).is_file()
 
 
 def holder(path: Path) -> tuple[int, str]:

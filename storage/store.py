@@ -1,12 +1,13 @@
 """The store: named queries in, polars frames out, over clickhouse-connect and either engine.
 
-A thread that uses the store gets a client of its own, so that a long read never waits behind an insert.
+Each statement has a client to itself, so that a long read never waits behind an insert.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -39,6 +40,8 @@ OLDEST_SERVER = (26, 1)
 CONNECT_TIMEOUT_S = 5
 # The longest statement is a recomputation of some hundred hours.
 QUERY_TIMEOUT_S = 300
+# Two committers, the job, and what panels and the API read at once.
+CLIENTS_MAX = 16
 
 READ_SETTINGS = {"output_format_arrow_string_as_string": 1, "session_timezone": "UTC"}
 
@@ -59,7 +62,7 @@ class Store:
     def __init__(self, location: Location) -> None:
         self.location = location
         self._lock = DirectoryLock(location.path) if isinstance(location, EmbeddedLocation) else None
-        self._local = threading.local()
+        self._idle: queue.LifoQueue[Client] = queue.LifoQueue()
         self._clients: list[Client] = []
         self._clients_guard = threading.Lock()
 
@@ -71,6 +74,7 @@ class Store:
         """
         store = cls(location)
         try:
+            store._create_database()
             store._require_version()
             migrations.migrate(store)
         except BaseException:
@@ -137,28 +141,39 @@ class Store:
 
     @contextmanager
     def _client(self) -> Generator[Client, None, None]:
+        """A client that nobody else uses meanwhile; waits for one when all are in use."""
         with _translated_errors(self.location):
-            client: Client | None = getattr(self._local, "client", None)
-            if client is None:
-                client = self._connect()
-                self._local.client = client
-                with self._clients_guard:
-                    self._clients.append(client)
-            yield client
+            client = self._take()
+            try:
+                yield client
+            finally:
+                self._idle.put(client)
 
-    def _connect(self) -> Client:
+    def _take(self) -> Client:
+        with suppress(queue.Empty):
+            return self._idle.get_nowait()
+        with self._clients_guard:
+            if len(self._clients) < CLIENTS_MAX:
+                self._clients.append(self._connect(DATABASE))
+                return self._clients[-1]
+        return self._idle.get()
+
+    def _connect(self, database: str | None) -> Client:
         if isinstance(self.location, EmbeddedLocation):
-            path = str(self.location.path)
-            clickhouse_connect.get_client(interface="chdb", path=path).command(_CREATE_DATABASE)
-            return clickhouse_connect.get_client(interface="chdb", path=path, database=DATABASE)
-        dsn = self.location.url
-        options: dict[str, Any] = {
-            "connect_timeout": CONNECT_TIMEOUT_S,
-            "send_receive_timeout": QUERY_TIMEOUT_S,
-            "autogenerate_session_id": False,
-        }
-        clickhouse_connect.get_client(dsn=dsn, **options).command(_CREATE_DATABASE)
-        return clickhouse_connect.get_client(dsn=dsn, database=DATABASE, **options)
+            return clickhouse_connect.get_client(interface="chdb", path=str(self.location.path), database=database)
+        return clickhouse_connect.get_client(
+            dsn=self.location.url,
+            database=database,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            send_receive_timeout=QUERY_TIMEOUT_S,
+            autogenerate_session_id=False,
+        )
+
+    def _create_database(self) -> None:
+        with _translated_errors(self.location):
+            client = self._connect(None)
+            client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            client.close()
 
     def _require_version(self) -> None:
         found = self.ping()
@@ -176,9 +191,6 @@ def _bound(parameters: Mapping[str, object] | None) -> dict[str, object]:
         name: value.astimezone(UTC).replace(tzinfo=None).isoformat(" ") if isinstance(value, datetime) else value
         for name, value in (parameters or {}).items()
     }
-
-
-_CREATE_DATABASE = f"CREATE DATABASE IF NOT EXISTS {DATABASE}"
 
 
 @contextmanager

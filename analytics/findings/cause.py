@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from analytics.findings.explanation import OTHER
+from analytics.findings.windows import UNPRICED_SHARE_CHANGE_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +46,15 @@ def sentence(explanation: Explanation, hours: int, deploy: Deploy | None) -> str
         said = ", ".join(
             f"{_movement(name, explanation)} ({per_day(explanation.parts_usd[name], hours)})" for name in named
         )
-    return f"{said}, since {deploy.kind} {deploy.name}" if deploy else said
+    since = f", since {deploy.kind} {deploy.name}" if deploy else ""
+    return f"{said}{since}{_caveat(explanation)}"
+
+
+def _caveat(explanation: Explanation) -> str:
+    then, now = (float(side["unpriced_share"][0]) for side in (explanation.before, explanation.after))
+    if abs(now - then) <= UNPRICED_SHARE_CHANGE_MAX:
+        return ""
+    return f"; {now * 100:.0f} % of calls have no price, {then * 100:.0f} % before, so dollars are not comparable"
 
 
 def per_day(dollars: Decimal, hours: int) -> str:
@@ -118,6 +127,10 @@ def _percent(times: float, up: str, down: str) -> str:
 
 def _prompt_cache(before: Factors, after: Factors) -> str:
     then, now = (_hit_ratio(side) for side in (before, after))
+    if np.isnan(now):
+        return "prompt-cache reads no longer reported"
+    if np.isnan(then):
+        return "prompt-cache reads reported only now"
     if abs(now - then) < 0.01:  # reads are as before: writes have changed
         return "more tokens written to the prompt cache"
     return f"prompt-cache hits {_from_to(then, now)}"
@@ -125,11 +138,11 @@ def _prompt_cache(before: Factors, after: Factors) -> str:
 
 def _hit_ratio(side: Factors) -> float:
     tokens = side["call_share"] * side["input_tokens"]
-    return _times(float((tokens * side["read_share"]).sum()), float(tokens.sum()))
+    return _times(float((tokens * side["read_share"]).sum()), float((tokens * side["reporting_share"]).sum()))
 
 
 def _response_cache(before: Factors, after: Factors) -> str:
-    then, now = (1 - float(side["reaching_share"][0]) for side in (before, after))
+    then, now = (1 - float(side["called_share"][0]) for side in (before, after))
     return f"response-cache hits {_from_to(then, now)}"
 
 
@@ -138,9 +151,8 @@ def _from_to(then: float, now: float) -> str:
 
 
 def _retries(before: Factors, after: Factors) -> str:
-    name = "calls_per_reaching_request"
-    times = _times(float(after[name][0]), float(before[name][0]))
-    return f"{_percent(times, 'more', 'fewer')} model calls per request"
+    times = _times(float(after["answers_per_request"][0]), float(before["answers_per_request"][0]))
+    return f"{_percent(times, 'more', 'fewer')} calls per request"
 
 
 def _mix(before: Factors, after: Factors) -> str:

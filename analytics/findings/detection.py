@@ -32,7 +32,8 @@ BEGINNING = datetime(1970, 1, 2, tzinfo=UTC)
 class FindingsRun:
     """What a run changed, as finding ids, and what it looked at: closed hours from `since` to before `until`.
 
-    `cold_series` had traffic in the last window, but too little history for any rule to judge their last hour.
+    `cold_series` had traffic in the last window, but no rule could judge their last hour: too little history, or
+    prices for another share of the calls than before.
     """
 
     since: datetime
@@ -64,6 +65,9 @@ def detect(
 ) -> FindingsRun:
     """Judge every closed hour from `since` (default: the look-back) on and bring `findings` up to date.
 
+    `since` is the first hour whose facts are new. What they can move begins earlier, and is found by itself:
+    episodes that they confirm but that began before, and stored ones that they prolong, shorten or end.
+
     What an hour is said to be depends on that hour and earlier ones only. The same facts give the same rows;
     a finding that no longer follows from the facts is withdrawn.
     """
@@ -71,7 +75,7 @@ def detect(
     until = _hour_of(now - timedelta(minutes=settings.settle_minutes))
     stored = read_findings(store, BEGINNING, open_only=False, withdrawn_too=True)
     wanted = _hour_of(since) if since else until - timedelta(weeks=settings.look_back_weeks)
-    begin = _begin(stored, min(wanted, until), settings)
+    begin = _begin(stored, min(wanted, until) - _longest_dating(settings), settings)
     begin, judgement, found = _judge_back(store, begin, until, settings)
     changes = write_changes(store, _derive(store, judgement, found, settings), stored, begin, now)
     run = _run(judgement, begin, until, changes, settings)
@@ -105,6 +109,11 @@ def _history(settings: FindingsSettings) -> timedelta:
 def _longest_memory(settings: FindingsSettings) -> timedelta:
     """How long after its end an episode may still be waiting to be closed."""
     return timedelta(hours=max(sum(pace(rule, settings)) for rule in rules.RULES) + settings.open_after_hours)
+
+
+def _longest_dating(settings: FindingsSettings) -> timedelta:
+    """How long before the hour that confirms an episode its onset may be dated."""
+    return timedelta(hours=settings.window_hours + settings.open_after_hours)
 
 
 def _begin(stored: pl.DataFrame, wanted: datetime, settings: FindingsSettings) -> datetime:

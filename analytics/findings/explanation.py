@@ -2,7 +2,7 @@
 
 The cost of a window is a product and sum of its drivers:
 
-    requests x share of requests that reach a model x calls per such request
+    requests x answers per request x share of answers that a model gave (the rest are response-cache hits)
              x sum over models (share of calls x (input tokens x (fresh, read and written shares x their prices)
                                                   + output tokens x price + GPU dollars + other fees, per call))
 
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 # Each driver with the factors that move with it. Costs that belong to no model call are `other`.
 FACTORS: Mapping[str, tuple[str, ...]] = {
     "traffic": ("requests",),
-    "response_cache": ("reaching_share",),
-    "retries": ("calls_per_reaching_request",),
+    "response_cache": ("called_share",),
+    "retries": ("answers_per_request",),
     "model_mix": ("call_share",),
     "input_tokens": ("input_tokens",),
     "prompt_cache": ("fresh_share", "read_share", "write_share"),
@@ -131,17 +131,15 @@ def _own_factors(rows: pl.DataFrame, models: pl.DataFrame) -> Factors:
     sums = rows.group_by(MODEL).agg(pl.col(*COUNTS, *DOLLARS).sum())
     table = models.join(sums, on=MODEL, how="left", maintain_order="left").fill_null(0)
     by: Factors = {name: table[name].cast(pl.Float64).to_numpy() for name in [*COUNTS, *DOLLARS]}
-    requests, hits, calls = (by[name].sum(keepdims=True) for name in ("requests", "response_cache_hits", "calls"))
-    # Requests with several cached answers each can have more hits than requests; then calls tell the share.
-    reaching = np.where(hits < requests, requests - hits, calls)
+    requests, answers, calls = (by[name].sum(keepdims=True) for name in ("requests", "answers", "calls"))
     tokens = by["input_tokens"]
     fees = by["cost_usd"] - sum(by[name] for name in DOLLARS[1:])
     for dollars, units in _PRICED:
         fees = fees + np.where(by[units] > 0, 0.0, by[dollars])
     return {
         "requests": requests,
-        "reaching_share": _divide(reaching, requests),
-        "calls_per_reaching_request": _divide(calls, reaching),
+        "answers_per_request": _divide(answers, requests),
+        "called_share": _divide(calls, answers),
         "call_share": _divide(by["calls"], np.broadcast_to(calls, tokens.shape)),
         "input_tokens": _divide(tokens, by["calls"]),
         "fresh_share": _divide(by["fresh_input_tokens"], tokens),
@@ -154,6 +152,9 @@ def _own_factors(rows: pl.DataFrame, models: pl.DataFrame) -> Factors:
         "output_price": _divide(by["cost_output_usd"], by["output_tokens"]),
         "fees_per_call": _divide(fees, by["calls"]),
         "gpu_per_call": _divide(by["cost_gpu_busy_usd"], by["calls"]),
+        # No factors of the cost, but what is said of it.
+        "reporting_share": _divide(by["cache_reporting_input_tokens"], tokens),
+        "unpriced_share": _divide(by["unpriced_calls"].sum(keepdims=True), calls),
     }
 
 
@@ -187,7 +188,7 @@ def cost_of(at: Factors) -> Floats:
         + at["gpu_per_call"]
         + at["fees_per_call"]
     )
-    calls = at["requests"] * at["reaching_share"] * at["calls_per_reaching_request"]
+    calls = at["requests"] * at["answers_per_request"] * at["called_share"]
     total: Floats = (calls * at["call_share"] * per_call).sum(axis=-1)
     return total
 

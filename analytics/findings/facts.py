@@ -16,8 +16,11 @@ MODEL = ["provider", "model", "tier"]
 COUNTS = [
     "requests",
     "calls",
+    "unpriced_calls",
     "response_cache_hits",
+    "answers",
     "input_tokens",
+    "cache_reporting_input_tokens",
     "fresh_input_tokens",
     "cache_read_tokens",
     "cache_write_tokens",

@@ -16,7 +16,7 @@ import polars as pl
 
 from analytics.findings.facts import HOURS_A_WEEK, SERIES
 from analytics.findings.rules import OUTLIER, verdict
-from analytics.findings.windows import COST_PER_1K_REQUESTS, ratio, trailing
+from analytics.findings.windows import COST_PER_1K_REQUESTS, UNPRICED_SHARE_CHANGE_MAX, ratio, trailing
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -99,19 +99,21 @@ def learn(vectors: Floats, requests: Floats, chance_max: float) -> Normal | None
 
 
 def _vectors(hours: pl.DataFrame, window: int) -> pl.DataFrame:
-    sums = ["requests", "calls", "input_tokens", "output_tokens", "cache_read_tokens", "cost_usd"]
+    sums = ["requests", "calls", "unpriced_calls", "input_tokens", "output_tokens", "cost_usd"]
+    sums += ["cache_read_tokens", "cache_reporting_input_tokens"]
     totals = hours.select(*SERIES, "hour", *[trailing(name, window).alias(name) for name in sums])
     per_request = ratio("calls", "requests")
     return totals.select(
         *SERIES,
         "hour",
         "requests",
+        ratio("unpriced_calls", "calls").alias("unpriced_share"),
         ratio("cost_usd", "requests").alias("cost_per_request"),
         _log(ratio("cost_usd", "requests")).alias("log_cost_per_request"),
         _log(ratio("input_tokens", "calls")).alias("log_input_per_call"),
         _log(ratio("output_tokens", "calls")).alias("log_output_per_call"),
         _log(per_request).alias("log_calls_per_request"),
-        ratio("cache_read_tokens", "input_tokens").alias("cached_share"),
+        ratio("cache_read_tokens", "cache_reporting_input_tokens").alias("cached_share"),
     )
 
 
@@ -122,6 +124,7 @@ def _log(value: pl.Expr) -> pl.Expr:
 def _judge_series(series: pl.DataFrame, since: datetime, settings: FindingsSettings) -> pl.DataFrame:
     vectors = series.select(pl.col(DRIVERS).fill_null(float("nan"))).to_numpy()
     requests = series["requests"].fill_null(0.0).to_numpy()
+    unpriced = series["unpriced_share"].fill_null(0.0).to_numpy()
     hour = series["hour"].dt.epoch("s").to_numpy() // 3600
     first = int(since.timestamp()) // 3600
     expected = np.full(len(hour), np.nan)
@@ -129,7 +132,9 @@ def _judge_series(series: pl.DataFrame, since: datetime, settings: FindingsSetti
     for monday in _mondays(first, int(hour[-1])):
         past = (hour < monday) & (hour >= monday - settings.baseline_weeks * HOURS_A_WEEK)
         past &= (hour % TRAINING_STEP_HOURS == 0) & np.isfinite(vectors[:, 0])
-        week = (hour >= max(monday, first)) & (hour < monday + HOURS_A_WEEK)
+        alike = np.abs(unpriced - np.median(unpriced[past])) <= UNPRICED_SHARE_CHANGE_MAX if past.any() else past
+        past &= alike
+        week = alike & (hour >= max(monday, first)) & (hour < monday + HOURS_A_WEEK)
         if past.sum() < TRAINING_WINDOWS_MIN or not week.any():
             continue
         usual = float(np.median(vectors[past, 0]))

@@ -19,6 +19,7 @@ from analytics.findings.windows import (
     Measure,
     compare,
     ratio,
+    with_pricing,
 )
 
 if TYPE_CHECKING:
@@ -47,24 +48,26 @@ def cost_rise(hours: pl.DataFrame, settings: FindingsSettings) -> pl.DataFrame:
 
     The second comparison keeps the week after a cheap week quiet.
     """
-    compared = _compared(hours, COST_PER_1K_REQUESTS, settings).with_columns(
+    priced = with_pricing(hours, settings.window_hours, settings.baseline_weeks)
+    compared = _compared(priced, COST_PER_1K_REQUESTS, settings).with_columns(
         pl.max_horizontal("week_ago", "usual").alias("expected")
     )
     rise = ratio("actual", "expected") - 1
     excess_usd = (pl.col("actual") - pl.col("expected")) * pl.col("n")
-    known = _enough_requests(settings) & pl.col("noise").is_not_null() & (pl.col("expected") > 0)
+    alike = pl.col("is_priced_alike")
+    known = alike & _enough_requests(settings) & pl.col("noise").is_not_null() & (pl.col("expected") > 0)
     opens = (
         (rise >= settings.cost_rise_min)
         & (ratio("actual", "usual") - 1 >= settings.noise_ratio_min * pl.col("noise"))
         & (excess_usd >= _least_usd(settings, settings.window_hours))
     )
-    stays = rise >= settings.hysteresis * settings.cost_rise_min
+    stays = alike & (rise >= settings.hysteresis * settings.cost_rise_min)
     judged = compared.with_columns(known.alias("known"), (known & opens).alias("opens"), stays.alias("stays"))
     return verdict(judged, COST_RISE, COST_PER_1K_REQUESTS.name)
 
 
 def prompt_cache(hours: pl.DataFrame, settings: FindingsSettings) -> pl.DataFrame:
-    """Share of input tokens that the provider's cache served, against its target or its usual level."""
+    """Share of input tokens that the provider's cache served, of those told about, against target or usual level."""
     span = settings.baseline_weeks * HOURS_A_WEEK
     saved = _unit_price("cost_fresh_input_usd", "fresh_input_tokens", span) - _unit_price(
         "cost_cache_read_usd", "cache_read_tokens", span
@@ -73,8 +76,9 @@ def prompt_cache(hours: pl.DataFrame, settings: FindingsSettings) -> pl.DataFram
 
 
 def response_cache(hours: pl.DataFrame, settings: FindingsSettings) -> pl.DataFrame:
-    """Share of requests that the application's own cache answered, against its target or usual level."""
-    saved = _unit_price("cost_usd", "calls", settings.baseline_weeks * HOURS_A_WEEK)
+    """Share of answers that the application's own cache gave, against its target or usual level."""
+    saved = _unit_price("cost_usd", "priced_calls", settings.baseline_weeks * HOURS_A_WEEK)
+    hours = hours.with_columns((pl.col("calls") - pl.col("unpriced_calls")).alias("priced_calls"))
     return _cache_rule(hours, RESPONSE_CACHE_HIT_RATIO, settings.response_cache_targets, saved, settings)
 
 

@@ -18,6 +18,9 @@ import polars as pl
 from analytics.findings.facts import HOURS_A_WEEK, SERIES
 
 MAD_TO_SD = 1.4826  # of a normal distribution
+# Costs of two windows whose shares of unpriced calls are further apart are not compared: a fifth of the least
+# rise that counts, and more than a share of a few percent moves by luck.
+UNPRICED_SHARE_CHANGE_MAX = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Measure:
 
 
 COST_PER_1K_REQUESTS = Measure("cost_per_1k_requests", "USD", "cost_usd", "requests", 1000.0)
-PROMPT_CACHE_HIT_RATIO = Measure("prompt_cache_hit_ratio", "1", "cache_read_tokens", "input_tokens")
-RESPONSE_CACHE_HIT_RATIO = Measure("response_cache_hit_ratio", "1", "response_cache_hits", "requests")
+PROMPT_CACHE_HIT_RATIO = Measure("prompt_cache_hit_ratio", "1", "cache_read_tokens", "cache_reporting_input_tokens")
+RESPONSE_CACHE_HIT_RATIO = Measure("response_cache_hit_ratio", "1", "response_cache_hits", "answers")
 
 
 def trailing(column: str, hours: int) -> pl.Expr:
@@ -75,6 +78,28 @@ def compare(hours: pl.DataFrame, measure: Measure, window: int, weeks: int, hist
         .with_columns(_sampling_variance(span))
         .with_columns(_own_movement(window, span, history_min))
         .with_columns(_noise().alias("noise"))
+    )
+
+
+def with_pricing(hours: pl.DataFrame, window: int, weeks: int) -> pl.DataFrame:
+    """Dense hours with `is_priced_alike`: the window's share of unpriced calls is near that of its baselines.
+
+    Unpriced calls add nothing to the cost, so that prices which come or go would look like a change of it.
+    """
+    share = ratio("window_unpriced", "window_calls").fill_null(0.0)
+    apart = [
+        (pl.col("unpriced_share") - baseline).abs()
+        for baseline in (
+            earlier("unpriced_share", HOURS_A_WEEK),
+            _same_window("unpriced_share", weeks).list.median().over(SERIES),
+        )
+    ]
+    return (
+        hours.with_columns(
+            trailing("unpriced_calls", window).alias("window_unpriced"), trailing("calls", window).alias("window_calls")
+        )
+        .with_columns(share.alias("unpriced_share"))
+        .with_columns((pl.max_horizontal(apart) <= UNPRICED_SHARE_CHANGE_MAX).alias("is_priced_alike"))
     )
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from storage import Store
 
 HOUR_NS = 3_600_000_000_000
+# The call before within one request, and all that decides what that call is, lie within an hour.
+REQUEST_GAP_NS = HOUR_NS - twins.REACH_NS
 
 # Columns that nothing needs once usage and roles are known.
 _RAW_COLUMNS = (
@@ -56,47 +58,44 @@ def calls_of(spans: pl.DataFrame) -> pl.DataFrame:
     lineage = lineage_of(spans)
     pairs = leaves.nested_pairs(spans, lineage)
     covered = leaves.covered_rows(pairs)
-    echoes = leaves.echo_pairs(pairs, covered)
-    links = pl.concat(
-        [
-            leaves.twin_pairs(pairs, covered).select("d", "a"),
-            echoes.select("d", "a"),
-            twins.response_links(spans),
-        ]
-    )
-    is_covered = pl.col("row").is_in(pl.concat([covered, echoes["d"]]).implode())
-    spans = spans.with_columns(
-        is_covered.alias("is_covered"), pl.Series("twin_group", twins.twin_groups(links, len(spans)))
-    )
-    rows = (spans["is_candidate"] | spans["response_cache_hit"]).arg_true().cast(pl.Int64).to_numpy()
-    calls = with_dimensions(spans, lineage, rows).join(_gpu_use(spans, lineage), on="row", how="left")
-    calls = twins.with_possible_duplicates(twins.merged(calls))
-    return _finished(calls)
+    echoes = leaves.echoes(pairs, covered)
+    dropped = pl.concat([covered, echoes["row"]])
+    links = pl.concat([echoes, leaves.wrappers(pairs, covered, dropped)])
+    is_lost = pl.col("row").is_in(dropped.implode()) & ~pl.col("row").is_in(links["row"].implode())
+    candidates = spans.filter(pl.col("is_candidate") | pl.col("response_cache_hit"), ~is_lost)
+    calls = with_dimensions(spans, lineage, twins.merged(candidates, links))
+    calls = twins.with_possible_duplicates(twins.with_twins_merged(calls))
+    return _finished(calls.join(_gpu_use(spans, lineage, links, calls), on="row", how="left", maintain_order="left"))
 
 
 def _is_first_of_request() -> pl.Expr:
-    """A trace that rests on an endpoint for over an hour makes another request: what is further off is not read."""
-    before = pl.col("hour_number").shift(1).over("trace_key", "endpoint")
-    return before.is_null() | (before < pl.col("hour_number") - 1)
+    """A trace that rests on an endpoint for long makes another request: what is further off is not read."""
+    gap = pl.col("start_ns").diff().over("trace_key", "service", "endpoint")
+    return gap.is_null() | (gap > REQUEST_GAP_NS)
 
 
-def _gpu_use(spans: pl.DataFrame, lineage: Lineage) -> pl.DataFrame:
-    """GPU-seconds and joules that the GPU spans below each candidate add up to."""
+def _gpu_use(spans: pl.DataFrame, lineage: Lineage, links: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
+    """GPU-seconds and joules of each call that the GPU spans below it, or below its wrapper, add up to."""
     gpu_rows = spans["is_gpu"].arg_true().cast(pl.Int64).to_numpy()
-    owners = lineage.nearest(gpu_rows, spans["is_candidate"].to_numpy())
+    owners = pl.Series("row", lineage.nearest(gpu_rows, spans["is_candidate"].to_numpy()))
+    used = spans[gpu_rows].select(
+        owners,
+        pl.col("hour_number").alias("gpu_hour_number"),
+        pl.col("sent_gpu_seconds").alias("gpu_seconds"),
+        pl.col("sent_gpu_energy_joules").alias("gpu_energy_joules"),
+    )
     return (
-        spans[gpu_rows]
-        .select(
-            pl.Series("row", owners),
-            pl.col("sent_gpu_seconds").alias("gpu_seconds"),
-            pl.col("sent_gpu_energy_joules").alias("gpu_energy_joules"),
-        )
+        used.join(links, on="row", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("kept", "row").alias("row"))
+        .join(calls.select("row", "hour_number"), on="row", how="inner", maintain_order="left")
+        .filter((pl.col("gpu_hour_number") - pl.col("hour_number")).abs() <= 1)
         .group_by("row")
-        .agg(_sum_of_known("gpu_seconds"), _sum_of_known("gpu_energy_joules"))
+        .agg(sum_of_known("gpu_seconds"), sum_of_known("gpu_energy_joules"))
     )
 
 
-def _sum_of_known(name: str) -> pl.Expr:
+def sum_of_known(name: str) -> pl.Expr:
+    """The sum of a column, NULL where nothing of it is known."""
     return pl.when(pl.col(name).count() > 0).then(pl.col(name).sum().round(6)).alias(name)
 
 

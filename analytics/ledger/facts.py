@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analytics.ledger.calls import seconds
+from analytics.ledger.calls import seconds, sum_of_known
 from analytics.ledger.pricing import MONEY
 
 if TYPE_CHECKING:
@@ -58,10 +58,16 @@ def cost_hours(calls: pl.DataFrame) -> pl.DataFrame:
             _count((pl.col("error_type") != "") & ~pl.col("response_cache_hit")).alias("failed_calls"),
             _count(paid & pl.col("cost_usd").is_null()).alias("unpriced_calls"),
             _count(pl.col("response_cache_hit")).alias("response_cache_hits"),
+            _count(pl.col("response_cache_hit") & pl.col("saved_usd").is_null()).alias("unpriced_cache_hits"),
             *(pl.col(name).filter(paid).sum().cast(pl.UInt64) for name in TOKENS),
+            pl.col("input_tokens")
+            .filter(paid & pl.col("cache_read_tokens").is_not_null())
+            .sum()
+            .cast(pl.UInt64)
+            .alias("cache_reporting_input_tokens"),
             seconds(pl.col("duration_ns").filter(paid).sum()).alias("duration_seconds"),
-            pl.col("gpu_seconds").sum().round(6),
-            pl.col("gpu_energy_joules").sum().round(6),
+            sum_of_known("gpu_seconds"),
+            sum_of_known("gpu_energy_joules"),
             *(pl.col(name).cast(MONEY).sum() for name in DOLLARS),
         )
         .sort("hour", *DIMENSIONS)
@@ -92,9 +98,7 @@ def gpu_hours(store: Store, spans: pl.DataFrame, since: datetime, until: datetim
             .alias("samples"),
             _mean("utilization"),
             _mean("memory").alias("memory_bytes_mean"),
-            pl.when(pl.col("energy_joules").count() > 0)
-            .then(pl.col("energy_joules").sum().round(6))
-            .alias("energy_joules"),
+            sum_of_known("energy_joules"),
         )
         .sort(_DEVICE)
     )

@@ -18,6 +18,7 @@ import polars as pl
 
 from analytics.ledger.calls import HOUR_NS, seconds
 from analytics.ledger.pricing import MONEY, money
+from analytics.settings import ANY_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,9 @@ def hour_shares(calls: pl.DataFrame, paid: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sharing_calls(calls: pl.DataFrame, paid: pl.DataFrame) -> pl.DataFrame:
+    """Calls of the models that a rate names. A rate for any model is for those that the price book does not know."""
     joined = calls.filter(~pl.col("response_cache_hit")).join(paid, on=_REPLICA, how="inner")
+    joined = joined.filter((pl.col("model_glob") != ANY_MODEL) | (pl.col("price_reason") != ""))
     pairs = joined.select("model", "model_glob").unique()
     served = pairs.filter(pl.Series([fnmatchcase(model, glob) for model, glob in pairs.iter_rows()], dtype=pl.Boolean))
     return joined.join(served, on=["model", "model_glob"], how="semi")

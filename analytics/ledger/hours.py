@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -19,10 +20,11 @@ SKIPPED_SPANS_MAX = 2_000
 
 @dataclass(frozen=True)
 class Hour:
-    """An hour and how many batches of rows had touched it when it was looked up."""
+    """An hour, how many batches of rows had touched it when it was looked up, and whether a run committed it."""
 
     start: datetime
     batches: int
+    has_run: bool
 
 
 @dataclass(frozen=True)
@@ -45,26 +47,29 @@ class Chunk:
 def reach(settings: LedgerSettings) -> int:
     """How many hours away a row can still change an hour.
 
-    A parent, a twin or the first call of a request may stand in the next hour. Where replicas are paid by the
-    hour, a call also shares with others that run into its hours, whose own relatives stand one hour further.
+    A parent stands at most in the next hour. A twin and the call before of the same request are less than an hour
+    away, and have parents in turn. Where replicas are paid by the hour, a call also shares with others that run
+    into its hours, whose own relatives stand one hour further.
     """
-    return 2 if settings.instances else 1
+    return 3 if settings.instances else 2
 
 
-def hours_to_compute(store: Store, settings: LedgerSettings, *, everything: bool) -> list[Hour]:
-    """Hours that received rows since their last run, and those within reach of them, in order.
+def hours_to_compute(store: Store, settings: LedgerSettings, ruleset: str, *, everything: bool) -> list[Hour]:
+    """Hours that received rows since their last run or ran under another ruleset, and those within reach, in order.
 
     A neighbour that no row came for counts too: a call may run into it.
     """
     known = store.frame("hours").with_columns(pl.col("hour").dt.cast_time_unit("us"))
-    batches: dict[datetime, int] = dict(known.select("hour", "batches").iter_rows())
-    if everything:
-        dirty = [start for start, seen in batches.items() if seen]
-    else:
-        dirty = known.filter(pl.col("batches") != pl.col("batches_seen"))["hour"].to_list()
+    looked_up = {
+        hour.start: hour for hour in itertools.starmap(Hour, known.select("hour", "batches", "has_run").iter_rows())
+    }
+    other_rules = pl.col("has_run") & (pl.col("ruleset") != ruleset)
+    if not everything:
+        known = known.filter((pl.col("batches") != pl.col("batches_seen")) | other_rules)
+    dirty: list[datetime] = known["hour"].to_list()
     offsets = range(-reach(settings), reach(settings) + 1)
     reached = {start + offset * HOUR for start in dirty for offset in offsets}
-    return [Hour(start, batches.get(start, 0)) for start in sorted(reached)]
+    return [looked_up.get(start, Hour(start, 0, has_run=False)) for start in sorted(reached)]
 
 
 def chunks(store: Store, hours: list[Hour], spans_max: int) -> list[Chunk]:

@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from analytics.ledger.twins import APART_NS
+
 if TYPE_CHECKING:
     from analytics.ledger.lineage import Lineage
+
+
+_COUNTS = ("input_tokens", "output_tokens")
 
 
 def with_roles(spans: pl.DataFrame) -> pl.DataFrame:
@@ -34,7 +39,7 @@ def nested_pairs(spans: pl.DataFrame, lineage: Lineage) -> pl.DataFrame:
     """Every candidate or cache hit `d` below a candidate `a`, with what is needed to tell how they relate."""
     lower = (spans["is_candidate"] | spans["response_cache_hit"]).arg_true().cast(pl.Int64).to_numpy()
     descendants, ancestors = lineage.ancestor_pairs(lower, spans["is_candidate"].to_numpy())
-    columns = ["has_usage", "is_failed", "response_cache_hit", "response_id", "input_tokens", "output_tokens"]
+    columns = ["start_ns", "has_usage", "is_failed", "response_cache_hit", "response_id", *_COUNTS]
     facts = spans.select(columns)
     return pl.concat(
         [
@@ -63,19 +68,26 @@ def covered_rows(pairs: pl.DataFrame) -> pl.Series:
     return pairs.filter(pl.when("a_has_usage").then(below_is_paid).otherwise(below_says_more))["a"].unique()
 
 
-def echo_pairs(pairs: pl.DataFrame, covered: pl.Series) -> pl.DataFrame:
-    """Pairs whose lower span says nothing that the upper one, which is the call, does not say."""
-    silent = ~pl.col("d_has_usage") & ~pl.col("d_is_failed") & ~pl.col("d_response_cache_hit")
-    return pairs.filter(silent & pl.col("a_has_usage") & ~pl.col("a").is_in(covered.implode()))
+def echoes(pairs: pl.DataFrame, covered: pl.Series) -> pl.DataFrame:
+    """Rows that say nothing that the call above them, `kept`, does not say; a failed one may be another attempt."""
+    is_silent = ~pl.col("d_has_usage") & ~pl.col("d_response_cache_hit")
+    is_same = _same_response() | (~pl.col("d_is_failed") & pl.col("a_has_usage"))
+    found = pairs.filter(is_silent & is_same & ~pl.col("a").is_in(covered.implode()))
+    return found.group_by(pl.col("d").alias("row")).agg(pl.col("a").min().alias("kept"))
 
 
-def twin_pairs(pairs: pl.DataFrame, covered: pl.Series) -> pl.DataFrame:
-    """Pairs that describe one call: the same response id, the same usage, or one call and its silent wrapper."""
+def wrappers(pairs: pl.DataFrame, covered: pl.Series, dropped: pl.Series) -> pl.DataFrame:
+    """Covered rows that describe one call with `kept` below them: a response id, usage, or silence says so."""
+    near = pairs.filter((pl.col("d_start_ns") - pl.col("a_start_ns")).abs() <= APART_NS)
     same_usage = (
         pl.col("a_has_usage")
         & pl.col("d_has_usage")
-        & pl.col("a_input_tokens").eq_missing(pl.col("d_input_tokens"))
-        & pl.col("a_output_tokens").eq_missing(pl.col("d_output_tokens"))
+        & pl.all_horizontal(pl.col(f"a_{name}").eq_missing(pl.col(f"d_{name}")) for name in _COUNTS)
     )
-    wraps_one = ~pl.col("a_has_usage") & pl.col("a").is_in(covered.implode()) & (pl.len().over("a") == 1)
-    return pairs.filter((_same_response() | same_usage | wraps_one) & ~pl.col("d_response_cache_hit"))
+    wraps_one = ~pl.col("a_has_usage") & (pl.len().over("a") == 1)
+    found = near.filter(_same_response() | same_usage | wraps_one).filter(
+        ~pl.col("d_response_cache_hit"),
+        pl.col("a").is_in(covered.implode()),
+        ~pl.col("d").is_in(dropped.implode()),
+    )
+    return found.group_by(pl.col("a").alias("row")).agg(pl.col("d").min().alias("kept"))

@@ -95,12 +95,13 @@ def lineage_of(spans: pl.DataFrame) -> Lineage:
     return Lineage(joined["parent_row"].fill_null(NO_ROW).to_numpy(), spans["hour_number"].to_numpy())
 
 
-def with_dimensions(spans: pl.DataFrame, lineage: Lineage, rows: Rows) -> pl.DataFrame:
-    """`rows` of spans with endpoint, tenant and variant, inherited where they have none of their own.
+def with_dimensions(spans: pl.DataFrame, lineage: Lineage, calls: pl.DataFrame) -> pl.DataFrame:
+    """Calls, which are rows of spans, with endpoint, tenant and variant, inherited where they have none of their own.
 
     The endpoint falls back to the nearest http.route and then to the name of the root span. A tenant that came
     with the API key stands above what the span says.
     """
+    rows = calls["row"].to_numpy()
     root_name = spans["name"].gather(lineage.roots(rows))
     endpoints = pl.DataFrame(
         {
@@ -110,7 +111,7 @@ def with_dimensions(spans: pl.DataFrame, lineage: Lineage, rows: Rows) -> pl.Dat
         }
     )
     tenants = lineage.inherited(spans, rows, "sent_tenant")
-    return spans[rows].with_columns(
+    return calls.with_columns(
         endpoints.select(_first_known("endpoint", "route", "root_name")).to_series().alias("endpoint"),
         endpoints.select((pl.col("endpoint") == "") & (pl.col("route") == "")).to_series().alias("is_endpoint_guessed"),
         pl.when(pl.col("key_tenant") != "").then("key_tenant").otherwise(tenants).alias("tenant"),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 QUERY_NAME = "model_spans"
+# A year: a longer duration is a fault of the sender, and its end would lie past the end of time.
+_DURATION_NS_MAX = 365 * 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -271,13 +273,18 @@ def _text(sources: tuple[Source, ...]) -> str:
     return f"trim(BOTH '\"' FROM {_first_present(sources)})"
 
 
-def _measure(sources: tuple[Source, ...]) -> str:
+def _number(sources: tuple[Source, ...]) -> str:
     return f"toFloat64OrNull({_text(sources)})"
+
+
+def _measure(sources: tuple[Source, ...]) -> str:
+    """A reading; text such as nan and inf is none."""
+    return f"if(isFinite({_number(sources)}), {_number(sources)}, NULL)"
 
 
 def _count(sources: tuple[Source, ...]) -> str:
     """Token counts arrive as ints, as doubles such as 3.0 and as text."""
-    return f"accurateCastOrNull({_measure(sources)}, 'UInt64')"
+    return f"accurateCastOrNull({_number(sources)}, 'UInt64')"
 
 
 def model_spans_query() -> str:
@@ -287,7 +294,7 @@ def model_spans_query() -> str:
         *(f"  {_count(sources)} AS {name}" for name, sources in COUNT_FIELDS.items()),
         *(f"  {_measure(sources)} AS {name}" for name, sources in MEASURE_FIELDS.items()),
     ]
-    return _TEMPLATE.format(columns=",\n".join(columns))
+    return _TEMPLATE.format(columns=",\n".join(columns), duration_ns_max=_DURATION_NS_MAX)
 
 
 # scope is a raw OTLP InstrumentationScope, whose first field is its name.
@@ -303,7 +310,7 @@ SELECT
   span_id,
   started_at,
   toUnixTimestamp64Nano(started_at) AS start_ns,
-  duration_ns,
+  least(duration_ns, {duration_ns_max}) AS duration_ns,
   name,
   service,
   tenant AS key_tenant,

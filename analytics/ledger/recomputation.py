@@ -6,8 +6,11 @@ changes nothing. Its rows are written under a new generation and come into view 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -15,18 +18,23 @@ import polars as pl
 from analytics.ledger import facts, gpu_sharing
 from analytics.ledger.calls import HOUR_NS, calls_of, read_spans
 from analytics.ledger.hours import HOUR, chunks, hours_to_compute, reach
+from analytics.ledger.normaliser import model_spans_query
 from analytics.ledger.prices import PriceBook
 from analytics.ledger.pricing import with_costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from analytics.ledger.hours import Chunk, Hour
     from analytics.settings import LedgerSettings
     from storage import Store
 
 _log = logging.getLogger(__name__)
+
+# Raise it when the code derives other rows from the same spans; every hour is then computed anew.
+RULES_VERSION = 1
+# Two jobs that begin in one millisecond write under one generation once in a million times.
+_RANDOM_BITS = 20
 
 DERIVED_TABLES = (
     "calls_by_generation",
@@ -85,28 +93,43 @@ def recompute(
     *,
     everything: bool = False,
 ) -> LedgerRun:
-    """Compute every hour that received rows since it was last computed, or every hour.
+    """Compute every hour that received rows or got other rules since it was last computed, or every hour.
 
     `progress` is told hours done and hours to do. Raises StoreError; what was finished until then stays.
     """
-    hours = hours_to_compute(store, settings, everything=everything)
     book = PriceBook()
-    generation = store.rows("last_generation")[0]["generation"] + 1
+    ruleset = ruleset_of(settings, book)
+    hours = hours_to_compute(store, settings, ruleset, everything=everything)
+    generation = _new_generation(store, clock())
     runs: list[LedgerRun] = []
     done = 0
     for chunk in chunks(store, hours, settings.spans_per_chunk_max):
         derived = derive(store, settings, book, chunk.since, chunk.until).of_hours(chunk)
         _write(store, derived, generation)
-        _commit(store, _lasting_hours(chunk, derived), generation, clock())
+        _commit(store, _lasting_hours(chunk, derived), generation, ruleset, clock())
         runs.append(_summary(chunk, derived.costs))
         done += len(chunk.hours)
         if progress:
             progress(done, len(hours))
     if hours:
-        _delete_stale(store, hours[0].start, hours[-1].start, generation)
+        _delete_stale(store, hours[0].start, hours[-1].start)
     run = _sum(runs)
     _log.info("ledger recomputed", extra={"hours": run.hours, "calls": run.calls, "unpriced": run.unpriced_calls})
     return run
+
+
+def ruleset_of(settings: LedgerSettings, book: PriceBook) -> str:
+    """Fingerprint of all that an hour's rows follow from besides what was received."""
+    rates = ",".join(rate.model_dump_json() for rate in settings.instances)
+    rules = (str(RULES_VERSION), model_spans_query(), book.version, rates)
+    return hashlib.sha256("\n".join(rules).encode()).hexdigest()[:16]
+
+
+def _new_generation(store: Store, now: datetime) -> int:
+    """A number above every generation so far, that no other job will take: milliseconds and random bits."""
+    last: int = store.rows("last_generation")[0]["generation"]
+    milliseconds = (now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return (max(milliseconds, last >> _RANDOM_BITS) + 1 << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
 
 
 def derive(store: Store, settings: LedgerSettings, book: PriceBook, since: datetime, until: datetime) -> DerivedHours:
@@ -143,41 +166,53 @@ def _write(store: Store, derived: DerivedHours, generation: int) -> None:
 
 
 def _lasting_hours(chunk: Chunk, derived: DerivedHours) -> list[Hour]:
-    """Hours that rows came for or that came out with rows: a neighbour without either leaves no trace."""
+    """Hours that rows came for, that have rows or may have had some: a neighbour without any leaves no trace."""
     with_rows = set(derived.replicas["hour"].dt.cast_time_unit("us"))
-    return [hour for hour in chunk.hours if hour.batches or hour.start in with_rows]
+    return [hour for hour in chunk.hours if hour.batches or hour.has_run or hour.start in with_rows]
 
 
-def _commit(store: Store, hours: list[Hour], generation: int, at: datetime) -> None:
+def _commit(store: Store, hours: list[Hour], generation: int, ruleset: str, at: datetime) -> None:
     runs = pl.DataFrame(
         {
             "hour": [hour.start for hour in hours],
             "generation": [generation] * len(hours),
             "batches_seen": [hour.batches for hour in hours],
+            "ruleset": [ruleset] * len(hours),
             "finished_at": [at] * len(hours),
         },
         schema={
             "hour": pl.Datetime("ms", "UTC"),
             "generation": pl.UInt64,
             "batches_seen": pl.UInt64,
+            "ruleset": pl.String,
             "finished_at": pl.Datetime("ms", "UTC"),
         },
     )
     store.insert("hour_runs", runs)
 
 
-def _delete_stale(store: Store, first: datetime, last: datetime, generation: int) -> None:
-    """Delete what no longer shows: rows of these hours that are neither committed nor of this run."""
-    parameters = {"first": first, "last": last, "generation": generation}
+def _delete_stale(store: Store, first: datetime, last: datetime) -> None:
+    """Delete what no longer shows: rows of these hours from before their committed run.
+
+    Later ones may be those of another job that is about to commit.
+    """
+    parameters = {"first": first, "last": last}
     for row in store.rows("stale_tables", **parameters):
         store.execute(_DELETIONS[row["table"]], parameters)
 
 
-_STALE = """
-WHERE hour >= {first:DateTime64(0)} AND hour <= {last:DateTime64(0)} AND generation < {generation:UInt64}
-  AND (hour, generation) NOT IN (SELECT hour, max(generation) FROM hour_runs GROUP BY hour)
-"""
-_DELETIONS = {table: f"DELETE FROM {table} {_STALE}" for table in DERIVED_TABLES}  # noqa: S608 - our own tables
+def _deletion(table: str) -> str:
+    return f"""
+        DELETE FROM {table}
+        WHERE hour >= {{first:DateTime64(0)}} AND hour <= {{last:DateTime64(0)}} AND (hour, generation) IN (
+          SELECT stale.hour, stale.generation FROM {table} AS stale
+          INNER JOIN (SELECT hour, max(generation) AS committed FROM hour_runs GROUP BY hour) AS runs
+          ON stale.hour = runs.hour WHERE stale.generation < committed
+        )
+    """  # noqa: S608 - our own tables
+
+
+_DELETIONS = {table: _deletion(table) for table in DERIVED_TABLES}
 
 
 def _summary(chunk: Chunk, costs: pl.DataFrame) -> LedgerRun:

@@ -16,7 +16,8 @@ _OUT_OF_RANGE = "a token count is out of range"
 _ESTIMATED = "usage estimated by the sender, not reported by the provider"
 _LANGFUSE = "input sent without cached tokens: langfuse's input"
 
-_cached = pl.col("cache_read").fill_null(0) + pl.col("cache_write").fill_null(0)
+_written = pl.max_horizontal("cache_write", "cache_write_1h")
+_cached = pl.col("cache_read").fill_null(0) + _written.fill_null(0)
 _is_openlit = pl.col("scope_name").str.starts_with("openlit") | (pl.col("sdk") == "openlit")
 _is_anthropic = pl.col("provider") == "anthropic"
 
@@ -45,7 +46,7 @@ def _exclusive_reason() -> pl.Expr:
 def with_usage(spans: pl.DataFrame) -> pl.DataFrame:
     """Spans with canonical token columns, usage_note and has_usage.
 
-    cache_write_tokens is the total of both lifetimes; the split is made after twins are merged.
+    cache_write_tokens is the total of both lifetimes. Input is never less than what of it was cached.
     """
     in_range = [pl.when(pl.col(name) <= TOKENS_MAX).then(pl.col(name)).cast(pl.Int64).alias(name) for name in _COUNTS]
     out_of_range = pl.any_horizontal(pl.col(name).fill_null(0) > TOKENS_MAX for name in _COUNTS)
@@ -67,7 +68,7 @@ def with_usage(spans: pl.DataFrame) -> pl.DataFrame:
         pl.when(is_known).then(input_tokens).alias("input_tokens"),
         pl.when(is_known).then(output_tokens).alias("output_tokens"),
         pl.when(is_known).then("cache_read").alias("cache_read_tokens"),
-        pl.when(is_known).then(pl.max_horizontal("cache_write", "cache_write_1h")).alias("cache_write_tokens"),
+        pl.when(is_known).then(_written).alias("cache_write_tokens"),
         pl.when(is_known).then("cache_write_1h").alias("cache_write_1h_tokens"),
         pl.when(is_known).then("reasoning").alias("reasoning_tokens"),
         _note().alias("usage_note"),

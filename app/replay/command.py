@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,7 +47,7 @@ def prepare(path: Path, file_format: str, options: ReplayOptions) -> Replay:
     if file_format == "otlp":
         return Replay(recorded_bodies(path), None)
     trace = read_trace(path, file_format)
-    return Replay(_bodies(trace, path.name, options), trace.requests.height, trace.note)
+    return Replay(_bodies(trace, _seed(path, options), options), trace.requests.height, trace.note)
 
 
 def replay(
@@ -63,6 +64,13 @@ def _bodies(trace: Trace, seed: str, options: ReplayOptions) -> Iterator[Body]:
     for chunk in trace.requests.iter_slices(SPANS_PER_BODY):
         spans = [_span(row, shift_ns, ids, options) for row in chunk.iter_rows(named=True)]
         yield Body("/v1/traces", trace_request(resource, spans).SerializeToString(), len(spans))
+
+
+def _seed(path: Path, options: ReplayOptions) -> str:
+    """Ids follow from the file's content, so that another file of the same name is other traffic."""
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return f"{digest} {options.service}"
 
 
 def _shift_ns(trace: Trace, options: ReplayOptions) -> int:

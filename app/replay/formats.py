@@ -49,7 +49,7 @@ def read_trace(path: Path, file_format: str) -> Trace:
     """Read a file of one of the tabular formats. Raises CommandError when it is not what it should be."""
     if file_format not in READERS:
         raise CommandError(f"expected --format to be one of {', '.join([*READERS, 'otlp'])}, got {file_format!r}")
-    return READERS[file_format](path)
+    return _guarded(READERS[file_format], path)
 
 
 def _read_table(path: Path, columns: list[str], what: str) -> pl.DataFrame:
@@ -73,32 +73,44 @@ def _read_table(path: Path, columns: list[str], what: str) -> pl.DataFrame:
     return frame
 
 
+def _requests(path: Path, frame: pl.DataFrame, **columns: pl.Expr) -> pl.DataFrame:
+    """The columns of a Trace in time order. Raises CommandError for a value that is missing or negative."""
+    requests = frame.select(
+        start_ns=columns["start_ns"],
+        endpoint=pl.lit(path.stem),
+        model=pl.lit(""),
+        input_tokens=columns["input_tokens"].cast(pl.Int64),
+        output_tokens=columns["output_tokens"].cast(pl.Int64),
+    )
+    numbers = requests.select("start_ns", "input_tokens", "output_tokens")
+    if numbers.null_count().sum_horizontal().item() or (numbers.min_horizontal() < 0).any():
+        raise CommandError(f"{path} has a time or a token count that is missing or negative")
+    return requests.sort("start_ns", maintain_order=True)
+
+
 def _azure(path: Path) -> Trace:
     frame = _read_table(path, ["TIMESTAMP", "ContextTokens", "GeneratedTokens"], "an Azure LLM inference trace")
     times = pl.col("TIMESTAMP").cast(pl.String).str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns")
-    try:
-        requests = frame.select(
-            start_ns=times.dt.epoch("ns"),
-            endpoint=pl.lit(path.stem),
-            model=pl.lit(""),
-            input_tokens=pl.col("ContextTokens").cast(pl.Int64),
-            output_tokens=pl.col("GeneratedTokens").cast(pl.Int64),
-        )
-    except pl.exceptions.PolarsError as error:
-        raise CommandError(f"{path} has a value that does not fit: {str(error).splitlines()[0]}") from error
-    return Trace(requests.sort("start_ns", maintain_order=True), is_dated=True)
+    requests = _requests(
+        path,
+        frame,
+        start_ns=times.dt.epoch("ns"),
+        input_tokens=pl.col("ContextTokens"),
+        output_tokens=pl.col("GeneratedTokens"),
+    )
+    return Trace(requests, is_dated=True)
 
 
 def _mooncake(path: Path) -> Trace:
     frame = _read_table(path, ["timestamp", "input_length", "output_length"], "a Mooncake trace")
-    requests = frame.select(
+    requests = _requests(
+        path,
+        frame,
         start_ns=pl.col("timestamp").cast(pl.Int64) * 1_000_000,
-        endpoint=pl.lit(path.stem),
-        model=pl.lit(""),
-        input_tokens=pl.col("input_length").cast(pl.Int64),
-        output_tokens=pl.col("output_length").cast(pl.Int64),
+        input_tokens=pl.col("input_length"),
+        output_tokens=pl.col("output_length"),
     )
-    return Trace(requests.sort("start_ns", maintain_order=True), is_dated=False)
+    return Trace(requests, is_dated=False)
 
 
 def _servegen(path: Path) -> Trace:
@@ -143,6 +155,13 @@ def _lognormal(cells: pl.DataFrame, what: str, chance: np.random.Generator) -> p
     variance = np.log1p((cells[f"{what}_std"].to_numpy().astype(float) / mean) ** 2)
     drawn = np.exp(np.log(mean) - variance / 2 + np.sqrt(variance) * chance.standard_normal(len(mean)))
     return pl.Series(np.maximum(drawn.round(), 1).astype(np.int64))
+
+
+def _guarded(read: Callable[[Path], Trace], path: Path) -> Trace:
+    try:
+        return read(path)
+    except pl.exceptions.PolarsError as error:
+        raise CommandError(f"{path} has a value that does not fit: {str(error).splitlines()[0]}") from error
 
 
 READERS: dict[str, Callable[[Path], Trace]] = {"azure": _azure, "mooncake": _mooncake, "servegen": _servegen}

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from app.errors import CommandError
-from app.replay.sender import Body
+from app.replay.sender import PROTOBUF, Body
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,13 +45,14 @@ def _json_lines(path: Path) -> Iterator[Body]:
             try:
                 message = json.loads(line)
                 signal = next(_SIGNAL_OF_KEY[key] for key in message if key in _SIGNAL_OF_KEY)
-            except (ValueError, StopIteration, TypeError):
+                spans = _json_spans(message)
+            except (ValueError, StopIteration, TypeError, AttributeError):
                 raise CommandError(
                     f"{path}, line {number}: expected one OTLP/JSON export request (resourceSpans, resourceMetrics or "
                     f"resourceLogs), got {line[:60]!r}"
                 ) from None
             headers = (("content-type", "application/json"),)
-            yield Body(f"/v1/{signal}", line, _json_spans(message), headers)
+            yield Body(f"/v1/{signal}", line, spans, headers)
 
 
 def _json_spans(message: dict[str, Any]) -> int:
@@ -74,11 +75,17 @@ def _protobuf(path: Path) -> Body:
 def _directory(path: Path) -> Iterator[Body]:
     try:
         requests = json.loads((path / "meta.json").read_text())["requests"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CommandError(f"expected {path}/meta.json with a list of requests: {error}") from error
-    for request in requests:
-        headers = {name: value for name, value in request["headers"].items() if name in _KEPT_HEADERS}
-        headers.setdefault("content-type", "application/x-protobuf")
-        if request["transport"] == "grpc":
-            headers["content-type"] = "application/x-protobuf"
-        yield Body(f"/v1/{request['signal']}", (path / request["body"]).read_bytes(), 0, tuple(headers.items()))
+        bodies = [_recorded(path, request) for request in requests]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CommandError(
+            f"expected {path}/meta.json to list requests with signal, transport, headers and body: {error!r}"
+        ) from error
+    yield from bodies
+
+
+def _recorded(path: Path, request: dict[str, Any]) -> Body:
+    headers = {name: value for name, value in request["headers"].items() if name in _KEPT_HEADERS}
+    if request["transport"] == "grpc":
+        headers["content-type"] = PROTOBUF
+    headers.setdefault("content-type", PROTOBUF)
+    return Body(f"/v1/{request['signal']}", (path / request["body"]).read_bytes(), None, tuple(headers.items()))

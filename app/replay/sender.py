@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import urllib3
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -27,6 +28,7 @@ RETRIES = urllib3.Retry(
     backoff_factor=0.2,
     backoff_max=3,
     status_forcelist=(429, 502, 503, 504),
+    raise_on_status=False,
     allowed_methods=None,
 )
 PROTOBUF = "application/x-protobuf"
@@ -34,17 +36,17 @@ PROTOBUF = "application/x-protobuf"
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One request body ready to post. `spans` is what it holds, for progress and for the totals."""
+    """One request body ready to post. `spans` is what it holds, None where nobody counted."""
 
     path: str
     data: bytes
-    spans: int
+    spans: int | None
     headers: tuple[tuple[str, str], ...] = (("content-type", PROTOBUF),)
 
 
 @dataclass(slots=True)
 class Sent:
-    """What was acknowledged."""
+    """What was acknowledged; `spans` of the bodies whose spans are known."""
 
     requests: int = 0
     spans: int = 0
@@ -104,19 +106,22 @@ def _account(done: Future[tuple[Body, urllib3.BaseHTTPResponse]], endpoint: str,
         raise CommandError(f"{endpoint} refused a request with HTTP {response.status}: {_reason(response)}")
     rejected, reason = _partial_success(body, response)
     sent.requests += 1
-    sent.spans += body.spans - rejected
+    sent.spans += max((body.spans or 0) - rejected, 0)
     sent.rejected_spans += rejected
     sent.rejected_reason = reason or sent.rejected_reason
 
 
 def _partial_success(body: Body, response: urllib3.BaseHTTPResponse) -> tuple[int, str]:
-    if not body.path.endswith("/traces") or PROTOBUF not in response.headers.get("content-type", ""):
+    if not body.path.endswith("/traces"):
         return 0, ""
     try:
-        partial = ExportTraceServiceResponse.FromString(response.data).partial_success
-    except DecodeError:
+        if PROTOBUF in response.headers.get("content-type", ""):
+            answer = ExportTraceServiceResponse.FromString(response.data)
+        else:
+            answer = json_format.Parse(response.data, ExportTraceServiceResponse(), ignore_unknown_fields=True)
+    except (DecodeError, json_format.ParseError):
         return 0, ""
-    return partial.rejected_spans, partial.error_message
+    return answer.partial_success.rejected_spans, answer.partial_success.error_message
 
 
 def _reason(response: urllib3.BaseHTTPResponse) -> str:

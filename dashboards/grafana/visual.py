@@ -58,14 +58,20 @@ def _thresholds(panel: Panel) -> builders.ThresholdsConfig:
     return builders.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
 
 
+def _summary(panel: Panel) -> list[str]:
+    """What the legend sums a series up with. A mean of ratios or of rates per request would weigh no hour right."""
+    if panel.stacked:
+        return ["sum"]
+    return ["mean"] if panel.unit == "per_minute" else []
+
+
 def _timeseries(panel: Panel) -> timeseries.Panel:
-    total = "sum" if panel.stacked else "mean"
     legend = (
         common_builders.VizLegendOptions()
         .display_mode(common.LegendDisplayMode.TABLE)
         .placement(common.LegendPlacement.BOTTOM)
         .show_legend(True)  # noqa: FBT003 - the builder's only way
-        .calcs(["lastNotNull", total])
+        .calcs(["lastNotNull", *_summary(panel)])
     )
     tooltip = common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
     drawn = timeseries.Panel().display_name("${__field.labels.series}").min(0).legend(legend).tooltip(tooltip)

@@ -6,7 +6,8 @@ const COLOURS = 8;
 const LEFT_OUT = "(other)";
 const sync = "board";
 
-/** Long rows (time, series, value) as aligned arrays on the full grid of steps: gaps are null. */
+/** Long rows (time, series, value) as aligned arrays on the full grid of steps: gaps are null, and `partial` says that a value
+ *  is unknown. */
 export function pivot(answer) {
   const { time, series, value } = answer.columns;
   const step = answer.step_seconds;
@@ -14,18 +15,34 @@ export function pivot(answer) {
   const count = Math.max(1, Math.ceil((answer.until / 1000 - first) / step));
   const times = Array.from({ length: count }, (_, index) => first + index * step);
   const lines = new Map();
+  const partial = new Set(series.filter((_, row) => value[row] === null));
   for (let row = 0; row < time.length; row += 1) {
     const index = Math.round((time[row] / 1000 - first) / step);
     if (index < 0 || index >= count) continue;
     if (!lines.has(series[row])) lines.set(series[row], new Array(count).fill(null));
     lines.get(series[row])[index] = value[row] === null ? null : Number(value[row]);
   }
-  return { times, lines: [...lines].map(([name, values]) => ({ name, values })) };
+  return { times, lines: [...lines].map(([name, values]) => ({ name, values, partial: partial.has(name) })) };
 }
 
 const known = (values) => values.filter((value) => value !== null);
 const sum = (values) => known(values).reduce((total, value) => total + value, 0);
 const mean = (values) => (known(values).length ? sum(values) / known(values).length : null);
+
+/** Heading of the legend's last column, "" for none: a mean of ratios or of rates per request would weigh no
+ *  hour right. */
+function summaryTitle(panel) {
+  if (panel.stacked) return "Total";
+  return panel.unit === "per_minute" ? "Mean" : "";
+}
+
+/** A line's total or mean; where a value is unknown, a total is at least what is known. */
+function summary(panel, line) {
+  if (!panel.stacked) return format(mean(line.values), panel.unit);
+  const total = sum(line.values);
+  if (!line.partial) return format(total, panel.unit);
+  return total ? `≥\u202f${format(total, panel.unit)}` : format(null, panel.unit);
+}
 
 /** Each series keeps its colour from chart to chart: its rank among the filter's values, else a free one. */
 function colourise(lines, ranks) {
@@ -48,15 +65,16 @@ function stack(lines) {
   }));
 }
 
-/** A chart with its legend inside `body`; onZoom(since, until) is called with seconds. */
+/** A chart with its legend inside `body`; onZoom(since, until) is called with seconds. `hidden` is the set of
+ *  names that the reader hid: it outlives the chart, which every answer makes anew. */
 export class Chart {
-  constructor(body, panel, answer, ranks, onZoom) {
-    Object.assign(this, { body, panel, answer, onZoom });
+  constructor(body, panel, answer, ranks, onZoom, hidden) {
+    Object.assign(this, { body, panel, answer, onZoom, hidden });
     const { times, lines } = pivot(answer);
     this.times = times;
     lines.sort((a, b) => (a.name === LEFT_OUT) - (b.name === LEFT_OUT) || sum(b.values) - sum(a.values));
     colourise(lines, ranks);
-    this.lines = lines.map((line) => ({ ...line, shown: true }));
+    this.lines = lines.map((line) => ({ ...line, shown: !hidden.has(line.name) }));
     this.canvas = document.createElement("div");
     this.canvas.className = "canvas";
     this.canvas.setAttribute("role", "img");
@@ -122,9 +140,9 @@ export class Chart {
   legend() {
     const table = document.createElement("table");
     table.className = "legend";
-    const total = this.panel.stacked ? "Total" : "Mean";
+    const total = summaryTitle(this.panel);
     const head = table.createTHead().insertRow();
-    for (const title of ["Series", "Last", total]) {
+    for (const title of ["Series", "Last", ...(total ? [total] : [])]) {
       const cell = document.createElement("th");
       cell.scope = "col";
       cell.textContent = title;
@@ -143,7 +161,7 @@ export class Chart {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "series";
-    button.setAttribute("aria-pressed", "true");
+    button.setAttribute("aria-pressed", String(line.shown));
     button.title = `Show or hide ${line.name}`;
     const swatch = document.createElement("i");
     swatch.className = `swatch c${line.colour}`;
@@ -152,14 +170,15 @@ export class Chart {
     button.append(swatch, name);
     button.addEventListener("click", () => {
       line.shown = !line.shown;
+      if (line.shown) this.hidden.delete(line.name);
+      else this.hidden.add(line.name);
       button.setAttribute("aria-pressed", String(line.shown));
       this.draw();
     });
     heading.append(button);
     line.cell = document.createElement("td");
-    const whole = document.createElement("td");
-    whole.textContent = format(this.panel.stacked ? sum(line.values) : mean(line.values), this.panel.unit);
-    row.append(heading, line.cell, whole);
+    row.append(heading, line.cell);
+    if (summaryTitle(this.panel)) row.insertCell().textContent = summary(this.panel, line);
     this.show(line, null);
     return row;
   }

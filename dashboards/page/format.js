@@ -46,7 +46,7 @@ export function format(value, unit) {
 /** "Mar 2, 14:00": a moment in UTC for the axis and the legend. */
 export function moment(seconds, withTime = true) {
   const options = { month: "short", day: "numeric", timeZone: "UTC" };
-  if (withTime) Object.assign(options, { hour: "2-digit", minute: "2-digit", hour12: false });
+  if (withTime) Object.assign(options, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
   return new Date(seconds * 1000).toLocaleString("en-US", options);
 }
 

@@ -26,7 +26,7 @@ export function card(panel, place) {
   const body = element("div", "body");
   body.append(element("p", "muted", "Loading…"));
   article.append(head, body);
-  return { panel, article, body, chart: null };
+  return { panel, article, body, chart: null, hidden: new Set() };
 }
 
 /** Puts an answer into a card. */
@@ -36,7 +36,7 @@ export function show(item, answer, context) {
   const rows = Object.values(answer.columns)[0]?.length ?? 0;
   if (item.panel.kind === "stat") stat(item, answer);
   else if (rows === 0) item.body.replaceChildren(element("p", "muted", nothing(item.panel)));
-  else if (item.panel.kind === "timeseries") item.chart = new Chart(item.body, item.panel, answer, context.ranks, context.zoom);
+  else if (item.panel.kind === "timeseries") item.chart = new Chart(item.body, item.panel, answer, context.ranks, context.zoom, item.hidden);
   else table(item, answer);
   note(item, context.filters);
 }
@@ -57,7 +57,7 @@ function nothing(panel) {
 function note(item, filters) {
   const ignored = Object.keys(filters).filter((name) => filters[name].length && !item.panel.filters.includes(name));
   item.article.querySelector(".ignored")?.remove();
-  if (ignored.length) item.article.append(element("p", "muted ignored", `Not narrowed by ${ignored.join(", ")}: these facts have none.`));
+  if (ignored.length) item.article.append(element("p", "muted ignored", `Not narrowed by ${ignored.join(", ")}: these numbers have none.`));
 }
 
 function stat(item, answer) {
@@ -70,7 +70,7 @@ function stat(item, answer) {
   if (level) body.append(element("p", "level", level === "critical" ? "▲ needs attention" : "△ keep an eye on it"));
   if (panel.unit === "usd" && value !== null) body.append(element("p", "exact", `exactly ${exactMoney(value)}`));
   if (value === null) body.append(element("p", "muted", "nothing known in this range"));
-  else if (panel.compared) body.append(change(value, answer));
+  else if (panel.compared) body.append(change(answer.compared));
 }
 
 function reached(panel, value) {
@@ -78,11 +78,11 @@ function reached(panel, value) {
   return passed.length ? passed.at(-1).level : "";
 }
 
-function change(value, answer) {
-  const before = answer.previous?.value[0] ?? null;
-  const seconds = Math.round((answer.until - answer.since) / 1000);
-  const length = seconds === 86400 ? "24 hours" : span(seconds);
-  if (before === null || Number(before) === 0) return element("p", "change", `no full ${length} before to compare`);
+/** Whole hours of the range against as many before them. */
+function change(compared) {
+  const [value, before] = [compared?.value[0] ?? null, compared?.before[0] ?? null];
+  if (value === null || before === null || Number(before) === 0) return element("p", "change", "too little known before to compare");
+  const length = compared.hours === 24 ? "24 hours" : span(compared.hours * 3600);
   const percent = ((Number(value) - Number(before)) / Number(before)) * 100;
   const size = Math.abs(percent).toLocaleString("en-US", { maximumFractionDigits: Math.abs(percent) < 10 ? 1 : 0 });
   const word = size === "0" ? "unchanged" : `${percent > 0 ? "▲ up" : "▼ down"} ${size}\u202f%`;

@@ -1,11 +1,12 @@
--- Prompt cache: share of input tokens read from it. Response cache: share of requests answered by it.
+-- Prompt cache: share of input tokens read from it, over the calls that say how many they read. Response
+-- cache: share of answers that it gave, the others being calls.
 SELECT time, part.1 AS series, part.2 AS value
 FROM (
   SELECT
     toDateTime64(toStartOfInterval(hour, toIntervalSecond(greatest({step_seconds:UInt32}, 3600))), 0, 'UTC') AS time,
     arrayJoin([
-      ('prompt cache', sum(cache_read_tokens) / nullIf(sum(input_tokens), 0)),
-      ('response cache', sum(response_cache_hits) / nullIf(sum(requests), 0))
+      ('prompt cache', sum(cache_read_tokens) / nullIf(sum(cache_reporting_input_tokens), 0)),
+      ('response cache', sum(response_cache_hits) / nullIf(sum(response_cache_hits) + sum(calls), 0))
     ]) AS part
   FROM cost_hourly
   WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}

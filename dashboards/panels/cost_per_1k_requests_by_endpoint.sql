@@ -1,4 +1,4 @@
--- Dollars for a thousand requests in each interval, by endpoint.
+-- Dollars for a thousand requests in each interval, by endpoint. Not by model: a request may call several.
 WITH
   facts AS (
     SELECT hour, endpoint, cost_usd, requests, calls, unpriced_calls
@@ -6,7 +6,6 @@ WITH
     WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
       AND (empty({service:Array(String)}) OR has({service:Array(String)}, service))
       AND (empty({endpoint:Array(String)}) OR has({endpoint:Array(String)}, endpoint))
-      AND (empty({model:Array(String)}) OR has({model:Array(String)}, model))
       AND (empty({tenant:Array(String)}) OR has({tenant:Array(String)}, tenant))
   ),
   largest AS (SELECT endpoint FROM facts GROUP BY endpoint ORDER BY sum(cost_usd) DESC, endpoint LIMIT 8)

@@ -1,7 +1,8 @@
--- Dollars spent in each interval, by endpoint; endpoints past the eight dearest together.
+-- Dollars spent in each interval, by endpoint; endpoints past the eight dearest together. NULL where no call
+-- has a price.
 WITH
   facts AS (
-    SELECT hour, endpoint, cost_usd
+    SELECT hour, endpoint, cost_usd, calls, unpriced_calls
     FROM cost_hourly
     WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
       AND (empty({service:Array(String)}) OR has({service:Array(String)}, service))
@@ -13,7 +14,7 @@ WITH
 SELECT
   toDateTime64(toStartOfInterval(hour, toIntervalSecond(greatest({step_seconds:UInt32}, 3600))), 0, 'UTC') AS time,
   multiIf(endpoint NOT IN (SELECT endpoint FROM largest), '(other)', endpoint = '', '(none)', endpoint) AS series,
-  sum(cost_usd) AS value
+  if(sum(calls) > 0 AND sum(unpriced_calls) = sum(calls), NULL, sum(cost_usd)) AS value
 FROM facts
 GROUP BY time, series
 ORDER BY time, series

@@ -1,13 +1,12 @@
--- The twenty dearest pairs of endpoint and model.
+-- The twenty dearest pairs of endpoint and model. Rates are per call: a request may call several models.
 SELECT
   endpoint,
   model,
   if(calls > 0 AND unpriced_calls = calls, NULL, sum(facts.cost_usd)) AS spend_usd,
-  spend_usd * 1000 / nullIf(requests, 0) AS cost_per_1k_requests_usd,
-  sum(facts.requests) AS requests,
+  spend_usd * 1000 / nullIf(calls, 0) AS cost_per_1k_calls_usd,
   sum(facts.calls) AS calls,
   sum(facts.unpriced_calls) AS unpriced_calls,
-  sum(facts.cache_read_tokens) / nullIf(sum(facts.input_tokens), 0) AS cache_hit_ratio
+  sum(facts.cache_read_tokens) / nullIf(sum(facts.cache_reporting_input_tokens), 0) AS cache_hit_ratio
 FROM cost_hourly AS facts
 WHERE hour >= toStartOfHour({since:DateTime64(3, 'UTC')}) AND hour < {until:DateTime64(3, 'UTC')}
   AND (empty({service:Array(String)}) OR has({service:Array(String)}, service))

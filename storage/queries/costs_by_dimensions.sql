@@ -1,4 +1,4 @@
--- Sums of the hourly facts over [since, until), one row per combination of dimensions.
+-- Sums of the hourly facts that begin in [since, until), one row per combination of dimensions.
 SELECT
   service, service_version, environment, endpoint, tenant, provider, model, model_version, variant, tier,
   sum(requests) AS requests,
@@ -6,7 +6,9 @@ SELECT
   sum(failed_calls) AS failed_calls,
   sum(unpriced_calls) AS unpriced_calls,
   sum(response_cache_hits) AS response_cache_hits,
+  sum(unpriced_cache_hits) AS unpriced_cache_hits,
   sum(input_tokens) AS input_tokens,
+  sum(cache_reporting_input_tokens) AS cache_reporting_input_tokens,
   sum(fresh_input_tokens) AS fresh_input_tokens,
   sum(cache_read_tokens) AS cache_read_tokens,
   sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
@@ -17,5 +19,5 @@ SELECT
   sum(cost_usd) AS cost_usd,
   sum(saved_usd) AS saved_usd
 FROM cost_hourly
-WHERE hour >= {since:DateTime64(0)} AND hour < {until:DateTime64(0)}
+WHERE hour >= {since:DateTime64(0)} AND hour < {until:DateTime64(6)}
 GROUP BY service, service_version, environment, endpoint, tenant, provider, model, model_version, variant, tier

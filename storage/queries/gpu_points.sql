@@ -13,5 +13,5 @@ SELECT
 FROM metric_points FINAL
 WHERE metric IN ('hw.gpu.utilization', 'hw.gpu.memory.usage')
   AND time >= {since:DateTime64(9)} AND time < {until:DateTime64(9)}
-  AND isNotNull(ifNull(value, toFloat64(value_int)))
+  AND isFinite(ifNull(value, toFloat64(value_int)))
 GROUP BY hour, service, replica, gpu_id

@@ -9,7 +9,7 @@ SELECT
   span_id,
   started_at,
   toUnixTimestamp64Nano(started_at) AS start_ns,
-  duration_ns,
+  least(duration_ns, 31536000000000000) AS duration_ns,
   name,
   service,
   tenant AS key_tenant,
@@ -184,9 +184,9 @@ SELECT
     a['ai.usage.totalTokens']))), 'UInt64') AS sent_total,
   accurateCastOrNull(toFloat64OrNull(trim(BOTH '"' FROM JSONExtractRaw(a['ai.response.providerMetadata'], 'anthropic', 'usage', 'input_tokens'))), 'UInt64') AS ai_sdk_exclusive_input,
   accurateCastOrNull(toFloat64OrNull(trim(BOTH '"' FROM JSONExtractRaw(a['langfuse.observation.usage_details'], 'input'))), 'UInt64') AS langfuse_exclusive_input,
-  toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.utilization'])) AS gpu_utilization,
-  toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.memory_bytes'])) AS gpu_memory_bytes,
-  toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.energy_joules'])) AS sent_gpu_energy_joules,
-  toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.seconds'])) AS sent_gpu_seconds
+  if(isFinite(toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.utilization']))), toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.utilization'])), NULL) AS gpu_utilization,
+  if(isFinite(toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.memory_bytes']))), toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.memory_bytes'])), NULL) AS gpu_memory_bytes,
+  if(isFinite(toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.energy_joules']))), toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.energy_joules'])), NULL) AS sent_gpu_energy_joules,
+  if(isFinite(toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.seconds']))), toFloat64OrNull(trim(BOTH '"' FROM a['pennytrace.gpu.seconds'])), NULL) AS sent_gpu_seconds
 FROM spans FINAL
 WHERE started_at >= {since:DateTime64(9)} AND started_at < {until:DateTime64(9)}

@@ -5,13 +5,15 @@ CREATE TABLE IF NOT EXISTS hour_runs (
   hour DateTime64(0, 'UTC'),
   generation UInt64,
   batches_seen UInt64,
+  -- Fingerprint of everything but the rows that the hour was computed from: normaliser, prices, rates.
+  ruleset LowCardinality(String),
   finished_at DateTime64(3, 'UTC')
 ) ENGINE = ReplacingMergeTree(generation) ORDER BY hour;
 
 -- One row per model call, and per answer that the application's own cache gave (response_cache_hit).
 -- billable: a leaf model call that was paid for; roll-ups, failed calls and cache answers are not.
--- first_of_request: this row stands for its request (the first call of its trace under its endpoint), so
--- that requests can be added up over any dimensions.
+-- first_of_request: this row stands for its request (the first call of its trace under its service and
+-- endpoint), so that requests can be added up over any dimensions.
 -- NULL is unknown, never zero. cost_usd is NULL exactly when unpriced_reason is not ''.
 CREATE TABLE IF NOT EXISTS calls_by_generation (
   hour DateTime64(0, 'UTC'),
@@ -66,7 +68,8 @@ SELECT * EXCEPT (generation) FROM calls_by_generation
 WHERE (hour, generation) IN (SELECT hour, max(generation) FROM hour_runs GROUP BY hour);
 
 -- Hourly facts: sums over calls, one row per combination of dimensions. Unknown usage adds nothing to the
--- sums and one to unpriced_calls.
+-- sums and one to unpriced_calls. A request is a trace's visit to an endpoint of a service, counted in the
+-- row of its first call.
 CREATE TABLE IF NOT EXISTS cost_hourly_by_generation (
   hour DateTime64(0, 'UTC'),
   generation UInt64,
@@ -85,7 +88,10 @@ CREATE TABLE IF NOT EXISTS cost_hourly_by_generation (
   failed_calls UInt64,
   unpriced_calls UInt64,
   response_cache_hits UInt64,
+  unpriced_cache_hits UInt64,
   input_tokens UInt64,
+  -- Input tokens of the calls that said how many they read from the prompt cache: the base of its hit ratio.
+  cache_reporting_input_tokens UInt64,
   fresh_input_tokens UInt64,
   cache_read_tokens UInt64,
   cache_write_5m_tokens UInt64,
@@ -93,8 +99,8 @@ CREATE TABLE IF NOT EXISTS cost_hourly_by_generation (
   output_tokens UInt64,
   reasoning_tokens UInt64,
   duration_seconds Float64,
-  gpu_seconds Float64,
-  gpu_energy_joules Float64,
+  gpu_seconds Nullable(Float64),
+  gpu_energy_joules Nullable(Float64),
   cost_usd Decimal(38, 12),
   cost_fresh_input_usd Decimal(38, 12),
   cost_cache_read_usd Decimal(38, 12),
@@ -132,7 +138,8 @@ CREATE VIEW IF NOT EXISTS replica_hourly AS
 SELECT * EXCEPT (generation) FROM replica_hourly_by_generation
 WHERE (hour, generation) IN (SELECT hour, max(generation) FROM hour_runs GROUP BY hour);
 
--- GPU readings of an hour, from GPU spans and from hw.gpu.* metrics. Means are over `samples` readings.
+-- GPU readings of an hour: means over hw.gpu.* metrics where there are any, else over GPU spans. samples is
+-- how many spans and points told of the device.
 CREATE TABLE IF NOT EXISTS gpu_hourly_by_generation (
   hour DateTime64(0, 'UTC'),
   generation UInt64,

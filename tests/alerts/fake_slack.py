@@ -103,6 +103,7 @@ class FakeSlack:
             "chat.postMessage": self._post,
             "chat.update": self._update,
             "conversations.history": self._history,
+            "conversations.replies": self._replies,
         }
         with self._guard:
             return methods[method](body) if method in methods else _no("unknown_method")
@@ -122,7 +123,7 @@ class FakeSlack:
             return _no("channel_not_found")
         if error := refusal(body):
             return _no(error)
-        posted = {**body, "channel": CHANNEL, "ts": f"1700000000.{len(self.messages):06d}"}
+        posted = {**body, "channel": CHANNEL, "ts": f"1700000000.{len(self.calls):06d}"}
         if "thread_ts" in posted and all(one["ts"] != posted["thread_ts"] for one in self.messages):
             return _no("thread_not_found")
         self.messages.append(posted)
@@ -147,6 +148,21 @@ class FakeSlack:
         if body.get("channel") != CHANNEL:
             return _no("channel_not_found")
         return {"ok": True, "messages": self.threads[::-1], "has_more": False}
+
+    def _replies(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not self.is_history_allowed:
+            return _no("missing_scope")
+        if body.get("channel") != CHANNEL:
+            return _no("channel_not_found")
+        ts = body.get("ts")
+        own = [one for one in self.messages if ts in {one["ts"], one.get("thread_ts")}]
+        if not own:
+            return _no("thread_not_found")
+        # Slack gives the parent of a thread its own ts as thread_ts.
+        shown = [{"thread_ts": ts, **one} for one in own] if len(own) > 1 else own
+        if body.get("include_all_metadata") not in {"1", "true", True}:
+            shown = [{name: value for name, value in one.items() if name != "metadata"} for one in shown]
+        return {"ok": True, "messages": shown, "has_more": False}
 
 
 def _no(error: str) -> dict[str, Any]:

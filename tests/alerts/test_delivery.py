@@ -309,6 +309,50 @@ def test_a_message_whose_answer_was_lost_is_found_in_the_channel_and_not_repeate
     assert states(slack.threads) == ["resolved"]
 
 
+@pytest.mark.parametrize("cut", ["chat.update", "chat.postMessage"])
+def test_a_reply_whose_answer_was_lost_stands_in_the_thread_once(step, findings, slack, bot, cut):
+    findings.write(make_finding())
+    step(bot)
+    findings.write(make_finding(ended_at=ONSET + HOUR))
+    slack.fail_next(Fault(method=cut, cut_after_work=True))
+    assert isinstance(step(bot).error, SlackUnavailableError)
+    assert step(bot).error is None
+    assert states(slack.threads) == states(slack.replies) == ["resolved"]
+
+
+def test_a_reply_that_was_not_posted_is_posted_by_the_next_run(step, findings, slack, bot):
+    findings.write(make_finding())
+    step(bot)
+    findings.write(make_finding(ended_at=ONSET + HOUR))
+    slack.fail_next(Fault(500, "internal_error", method="chat.postMessage"))
+    assert step(bot).sent == 0
+    assert step(bot).sent == 1
+    assert states(slack.replies) == ["resolved"]
+
+
+def test_a_thread_may_have_a_reply_for_each_state(step, findings, slack, bot):
+    findings.write(make_finding())
+    step(bot)
+    findings.write(make_finding(ended_at=ONSET + HOUR))
+    step(bot)
+    findings.write(make_finding())
+    slack.fail_next(Fault(method="chat.postMessage", cut_after_work=True))
+    step(bot)
+    step(bot)
+    assert states(slack.replies) == ["resolved", "open"]
+
+
+def test_a_deleted_message_whose_successor_may_stand_is_not_posted_a_third_time(step, findings, slack, bot):
+    findings.write(make_finding())
+    step(bot)
+    slack.messages.clear()
+    findings.write(make_finding(ended_at=ONSET + HOUR))
+    slack.fail_next(Fault(method="chat.postMessage", cut_after_work=True))
+    step(bot)
+    assert step(bot).error is None
+    assert states(slack.messages) == ["resolved"]
+
+
 def test_a_lost_answer_is_posted_again_where_the_bot_may_not_read_the_channel(step, findings, slack, bot):
     slack.is_history_allowed = False
     slack.fail_next(Fault(cut_after_work=True))

@@ -3,13 +3,21 @@
 import json
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from app.cli import main
+from storage import EmbeddedLocation, Store
 from tests.alerts.fake_slack import FakeSlack
+from tests.analytics.spans import Span, insert_spans
 from tests.app.serving import ANY_PORT, pennytrace, serving
+
+CALL = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.request.model": "gpt-4o",
+    "gen_ai.usage.input_tokens": 10,
+    "gen_ai.usage.output_tokens": 1,
+}
 
 
 @pytest.fixture
@@ -111,7 +119,7 @@ def test_a_collector_that_does_not_answer_is_one_clear_line(run, tmp_path):
 
 
 def test_a_report_without_any_data_directory_is_one_clear_line(run):
-    assert_one_clear_line(run("report"), "no data directory pennytrace-data", "pennytrace serve")
+    assert_one_clear_line(run("report"), "no ledger in pennytrace-data", "pennytrace serve")
 
 
 def test_a_server_that_does_not_answer_is_one_clear_line(run):
@@ -132,20 +140,61 @@ def test_a_data_directory_in_use_is_refused_to_a_second_server_and_read_through_
         assert json.loads(asked.stdout)["totals"]["requests"] == 0
 
 
+def test_a_reading_command_makes_nothing_in_a_directory_that_is_no_ledger(run, tmp_path):
+    (tmp_path / "typo").mkdir()
+    assert_one_clear_line(run("report", "--data", "typo"), "no ledger in typo")
+    assert list((tmp_path / "typo").iterdir()) == []
+
+
+def test_an_argument_beats_the_environment_for_where_the_ledger_is(run, tmp_path):
+    Store.open(EmbeddedLocation(tmp_path / "data")).close()
+    for name in ("PENNYTRACE_URL", "PENNYTRACE_STORAGE_CLICKHOUSE"):
+        done = run("report", "--data", "data", "--json", **{name: "http://127.0.0.1:9"})
+        assert json.loads(done.stdout)["totals"]["requests"] == 0
+    both = run("report", "--data", "data", "--clickhouse", "http://127.0.0.1:9")
+    assert_one_clear_line(both, "--data or --clickhouse, got both")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/proc/nowhere"])
+def test_a_data_directory_that_cannot_be_is_one_clear_line(run, path):
+    ports = [part for name in ("--http", "--grpc", "--ui", "--sql") for part in (name, ANY_PORT)]
+    assert_one_clear_line(run("serve", "--data", path, *ports), f"cannot use {path} as a data directory")
+
+
+def test_toml_that_is_not_utf_8_is_one_clear_line(run, tmp_path):
+    (tmp_path / "pennytrace.toml").write_bytes(b"[server]\nhttp = '\xff'\n")
+    assert_one_clear_line(run("serve"), "pennytrace.toml is not valid TOML")
+
+
+def test_names_with_brackets_are_printed_as_they_are(run, tmp_path):
+    store = Store.open(EmbeddedLocation(tmp_path / "data"))
+    insert_spans(
+        store, [Span(name, CALL | {"pennytrace.endpoint": name}, trace=name) for name in ("/users/[id]", "/x[/y]")]
+    )
+    store.close()
+    assert run("analyze", "--data", "data").returncode == 0
+    for command in (["report"], ["calls"]):
+        shown = run(*command, "--data", "data")
+        assert shown.returncode == 0, shown.stderr
+        assert "/users/[id]" in shown.stdout
+        assert "/x[/y]" in shown.stdout
+
+
 def test_an_unknown_dimension_is_refused_with_the_known_ones(tmp_path, run):
-    (tmp_path / "data").mkdir()
+    Store.open(EmbeddedLocation(tmp_path / "data")).close()
     done = run("report", "--data", tmp_path / "data", "--by", "colour")
     assert_one_clear_line(done, "'colour'", "endpoint", "tenant")
 
 
-def test_a_wrong_time_is_refused_with_examples(tmp_path, run):
-    (tmp_path / "data").mkdir()
-    assert_one_clear_line(run("report", "--data", "data", "--since", "yesterday"), "'yesterday'", "7d")
+def test_a_wrong_time_is_refused_with_examples(run):
+    assert_one_clear_line(run("report", "--since", "yesterday"), "'yesterday'", "7d")
 
 
 def test_the_demo_does_not_delete_a_directory_that_is_not_its_own(tmp_path, run):
+    Store.open(EmbeddedLocation(tmp_path / "ledger")).close()
     (tmp_path / "mine").mkdir()
-    keep = Path(tmp_path / "mine" / "thesis.txt")
-    keep.write_text("years of work")
-    assert_one_clear_line(run("demo", "--data", "mine", "--exit"), "was not made by Pennytrace")
-    assert keep.exists()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    for directory in ("ledger", "mine"):
+        kept = sorted((tmp_path / directory).iterdir())
+        assert_one_clear_line(run("demo", "--data", directory, "--exit"), "was not made by the demo")
+        assert sorted((tmp_path / directory).iterdir()) == kept

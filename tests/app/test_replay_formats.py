@@ -73,6 +73,14 @@ def test_a_file_with_a_broken_value_is_refused(tmp_path):
         read_trace(file, "azure")
 
 
+@pytest.mark.parametrize("value", ['"soon"', "null", "-1"])
+def test_a_mooncake_file_with_a_broken_value_is_refused(tmp_path, value):
+    file = tmp_path / "broken.jsonl"
+    file.write_text(f'{{"timestamp": 3000, "input_length": {value}, "output_length": 500}}\n')
+    with pytest.raises(CommandError, match="broken"):
+        read_trace(file, "mooncake")
+
+
 def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path):
     file = tmp_path / "x.csv"
     file.touch()
@@ -90,6 +98,18 @@ def test_the_same_file_makes_the_same_spans_twice(tmp_path):
     file.write_text(AZURE)
     once, twice = ([body.data for body in prepare(file, "azure", ReplayOptions()).bodies] for _ in range(2))
     assert once == twice
+
+
+def test_another_file_of_the_same_name_makes_other_spans(tmp_path):
+    ids = []
+    for folder, text in (("a", AZURE), ("b", AZURE.replace("4808", "4809"))):
+        (tmp_path / folder).mkdir()
+        file = tmp_path / folder / "part-0.csv"
+        file.write_text(text)
+        (body,) = prepare(file, "azure", ReplayOptions()).bodies
+        spans = ExportTraceServiceRequest.FromString(body.data).resource_spans[0].scope_spans[0].spans
+        ids.append({span.trace_id for span in spans})
+    assert ids[0].isdisjoint(ids[1])
 
 
 def test_shifting_to_now_moves_every_span_by_the_same_amount(tmp_path):
@@ -112,9 +132,16 @@ def test_recorded_json_lines_are_sent_as_they_are(tmp_path):
 
 def test_a_line_that_is_not_otlp_is_named_by_its_number(tmp_path):
     file = tmp_path / "export.jsonl"
-    file.write_text('{"resourceSpans": []}\n{"hello": 1}\n')
-    with pytest.raises(CommandError, match="line 2: expected one OTLP/JSON export request"):
-        list(recorded_bodies(file))
+    for wrong in ('{"hello": 1}', '{"resourceSpans": 5}', "[]"):
+        file.write_text('{"resourceSpans": []}\n' + wrong + "\n")
+        with pytest.raises(CommandError, match="line 2: expected one OTLP/JSON export request"):
+            list(recorded_bodies(file))
+
+
+def test_a_recorded_directory_without_headers_is_refused(tmp_path):
+    (tmp_path / "meta.json").write_text('{"requests": [{"signal": "traces", "transport": "http"}]}')
+    with pytest.raises(CommandError, match="signal, transport, headers and body"):
+        list(recorded_bodies(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """The whole server in a process of its own: real exporters in, dollars out."""
 
 import json
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -62,6 +66,39 @@ def test_health_readiness_and_metrics_answer(tmp_path):
         assert server.json("/healthz") == {"status": "ok"}
         assert server.json("/readyz")["status"] == "ok"
         assert "pennytrace_" in server.get("/metrics")
+
+
+def test_another_sites_page_cannot_change_anything(tmp_path):
+    with serving(tmp_path, "--data", "data") as server:
+        for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+            request = urllib.request.Request(server.ui + "/api/analyze", method="POST", headers=headers)
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(request, timeout=30)
+        own = urllib.request.Request(server.ui + "/api/analyze", method="POST", headers={"Origin": server.ui})
+        assert urllib.request.urlopen(own, timeout=30).status == 200
+
+
+def test_rejected_spans_of_a_json_recording_are_said_and_fail_the_replay(tmp_path):
+    span = {"traceId": "ab" * 16, "spanId": "cd" * 8, "name": "old", "startTimeUnixNano": "1", "endTimeUnixNano": "2"}
+    message = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
+    (tmp_path / "old.jsonl").write_text(json.dumps(message) + "\n")
+    with serving(tmp_path, "--data", "data") as server:
+        done = pennytrace("replay", "old.jsonl", "--format", "otlp", "--endpoint", server.http, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("0 spans stored")
+    assert "1 spans were rejected" in done.stderr
+
+
+def test_a_job_that_is_running_is_finished_and_answered_before_the_server_ends(tmp_path):
+    lines = [f"2026-01-02 03:{n // 60 % 60:02}:{n % 60:02}.0,{n},7" for n in range(20_000)]
+    (tmp_path / "t.csv").write_text("\n".join(["TIMESTAMP,ContextTokens,GeneratedTokens", *lines]))
+    with ThreadPoolExecutor() as pool, serving(tmp_path, "--data", "data") as server:
+        sent = pennytrace("replay", "t.csv", "--format", "azure", "--endpoint", server.http, cwd=tmp_path)
+        assert sent.returncode == 0, sent.stderr
+        request = urllib.request.Request(server.ui + "/api/analyze?everything=true", method="POST")
+        answer = pool.submit(urllib.request.urlopen, request, timeout=60)
+        time.sleep(0.2)
+    assert json.loads(answer.result().read())["calls"] == 20_000
 
 
 def test_calls_are_listed_with_the_canonical_names(tmp_path):

@@ -40,7 +40,9 @@ def test_unknown_fields_of_a_request_are_left_out_and_its_spans_kept():
     [
         ({"trace_id": b"short"}, "bad_trace_id"),
         ({"trace_id": b"x" * 20}, "bad_trace_id"),
+        ({"trace_id": bytes(16)}, "bad_trace_id"),
         ({"span_id": b""}, "bad_span_id"),
+        ({"span_id": bytes(8)}, "bad_span_id"),
         ({"parent_span_id": b"1234567"}, "bad_parent_span_id"),
         ({"start_time_unix_nano": 0}, "start_time_outside_window"),
         ({"start_time_unix_nano": NOW_NS - 1827 * DAY_NS}, "start_time_outside_window"),

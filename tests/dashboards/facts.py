@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from storage import Store
 
 UNTIL = datetime(2026, 3, 2, 12, tzinfo=UTC)
-MODELS = {"gpt-4o-mini": Decimal("0.15"), "claude-sonnet-4-5": Decimal(3), "gpt-4o": Decimal("2.5")}
+# Dollars per million input tokens; None: no known price, and a provider that reports no cache reads.
+MODELS: dict[str, Decimal | None] = {
+    "gpt-4o-mini": Decimal("0.15"),
+    "claude-sonnet-4-5": Decimal(3),
+    "gpt-4o": Decimal("2.5"),
+    "in-house-7b": None,
+}
+# The second model that a request calls: its rows have calls and no requests.
+SECOND_MODEL = "gpt-4o"
 # Requests an hour, at most.
 ENDPOINTS = {
     "/v1/chat": 60,
@@ -21,19 +29,25 @@ ENDPOINTS = {
     "/v1/summarise": 20,
     "/v1/classify": 90,
 }
+# Calls the model without a price alone, so that none of its dollars is known.
+UNPRICED_ENDPOINT = "/v1/internal"
 HOURS = 14 * 24  # two weeks, so that a week has one before it
 MONEY = pl.Decimal(38, 12)
 
 
 def cost_rows(hours: int, seed: int = 1) -> pl.DataFrame:
-    """`hours` hours of cost_hourly rows that end at UNTIL: every endpoint on every model, two tenants."""
+    """`hours` hours of cost_hourly rows that end at UNTIL: every endpoint on every model, two tenants.
+
+    A request makes up to three calls or is answered by the response cache; some of either have no price.
+    """
     draw = random.Random(seed)
+    pairs = [(endpoint, share, model) for endpoint, share in ENDPOINTS.items() for model in MODELS]
+    pairs.append((UNPRICED_ENDPOINT, 15, "in-house-7b"))
     return pl.DataFrame(
         [
-            _cost_row(draw, UNTIL - timedelta(hours=ago), endpoint, share, model, rate, tenant)
+            _cost_row(draw, UNTIL - timedelta(hours=ago), endpoint, share, model, tenant)
             for ago in range(hours, 0, -1)
-            for endpoint, share in ENDPOINTS.items()
-            for model, rate in MODELS.items()
+            for endpoint, share, model in pairs
             for tenant in ("acme", "globex")
         ],
         schema_overrides=dict.fromkeys(("cost_usd", "cost_fresh_input_usd", "cost_output_usd", "saved_usd"), MONEY),
@@ -41,10 +55,16 @@ def cost_rows(hours: int, seed: int = 1) -> pl.DataFrame:
 
 
 def _cost_row(
-    draw: random.Random, hour: datetime, endpoint: str, share: int, model: str, rate: Decimal, tenant: str
+    draw: random.Random, hour: datetime, endpoint: str, share: int, model: str, tenant: str
 ) -> dict[str, object]:
     requests = draw.randint(share // 2, share)
-    fresh, read, output = (requests * draw.randint(low, low * 3) for low in (200, 100, 50))
+    # One draw in ten is an hour in which the response cache answered everything.
+    hits = requests if draw.random() < 0.1 else draw.randint(0, requests // 2)
+    calls = (requests - hits) * draw.randint(1, 3)
+    is_priced, rate = MODELS[model] is not None, MODELS[model] or Decimal()
+    fresh, read, output = (calls * draw.randint(low, low * 3) for low in (200, 100, 50))
+    if not is_priced:
+        fresh, read = fresh + read, 0
     input_usd, output_usd = fresh * rate / 1_000_000, output * 4 * rate / 1_000_000
     return {
         "hour": hour,
@@ -53,19 +73,43 @@ def _cost_row(
         "endpoint": endpoint,
         "tenant": tenant,
         "model": model,
-        "requests": requests,
-        "calls": requests,
-        "unpriced_calls": draw.randint(0, 1),
-        "response_cache_hits": requests // 10,
+        "requests": 0 if model == SECOND_MODEL else requests,
+        "calls": calls,
+        "unpriced_calls": draw.randint(0, min(calls, 1)) if is_priced else calls,
+        "response_cache_hits": hits,
+        "unpriced_cache_hits": draw.randint(0, min(hits, 1)) if is_priced else hits,
         "input_tokens": fresh + read,
+        "cache_reporting_input_tokens": fresh + read if is_priced else 0,
         "fresh_input_tokens": fresh,
         "cache_read_tokens": read,
         "output_tokens": output,
         "cost_usd": input_usd + output_usd,
         "cost_fresh_input_usd": input_usd,
         "cost_output_usd": output_usd,
-        "saved_usd": input_usd / 10,
+        "saved_usd": hits * rate / 1000,
     }
+
+
+def unpriced_rows(hour: datetime) -> pl.DataFrame:
+    """An hour whose calls and cache answers all have no price."""
+    rows = cost_rows(1).filter(pl.col("endpoint") == UNPRICED_ENDPOINT).head(1)
+    return rows.with_columns(
+        hour=pl.lit(hour, pl.Datetime("us", "UTC")),
+        calls=pl.lit(4),
+        unpriced_calls=pl.lit(4),
+        response_cache_hits=pl.lit(3),
+        unpriced_cache_hits=pl.lit(3),
+    )
+
+
+def priced_row(hour: datetime, cost_usd: int, calls: int = 10) -> pl.DataFrame:
+    """One row of an hour, every call of which has a price."""
+    return cost_rows(1).head(1).with_columns(
+        hour=pl.lit(hour, pl.Datetime("us", "UTC")),
+        calls=pl.lit(calls),
+        unpriced_calls=pl.lit(0),
+        cost_usd=pl.lit(Decimal(cost_usd), MONEY),
+    )  # fmt: skip
 
 
 def finish_hours(store: Store, hours: list[datetime], generation: int = 1) -> None:

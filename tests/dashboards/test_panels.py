@@ -34,7 +34,11 @@ def ask(store: Store, name: str, filters: Filters | None = None, step_seconds: i
 
 
 def total(rows: pl.DataFrame, column: str) -> Decimal:
-    return sum(rows[column].to_list(), Decimal())
+    return sum(rows[column].drop_nulls().to_list(), Decimal())
+
+
+def count(rows: pl.DataFrame, column: str) -> int:
+    return int(rows[column].sum())
 
 
 @pytest.mark.parametrize("panel", PANELS)
@@ -77,34 +81,59 @@ def test_spend_by_endpoint_adds_up_to_spend_in_steps_of_any_length(
 def test_the_table_of_spend_adds_up_to_spend(store: Store, rows: pl.DataFrame) -> None:
     table = ask(store, "spend_table")
     assert total(table, "spend_usd") == total(rows, "cost_usd")
-    assert table["requests"].sum() == rows["requests"].sum()
-    assert table["spend_usd"].is_sorted(descending=True)
+    assert table["calls"].sum() == count(rows, "calls")
+    assert table["spend_usd"].is_sorted(descending=True, nulls_last=True)
+
+
+def test_the_table_says_what_a_thousand_calls_cost_also_of_a_model_that_no_request_calls_first(
+    store: Store, rows: pl.DataFrame
+) -> None:
+    found = ask(store, "spend_table").filter(endpoint="/v1/chat", model=facts.SECOND_MODEL)
+    expected = rows.filter(endpoint="/v1/chat", model=facts.SECOND_MODEL)
+    assert count(expected, "requests") == 0
+    assert found["cost_per_1k_calls_usd"][0] == pytest.approx(
+        total(expected, "cost_usd") * 1000 / count(expected, "calls"), abs=Decimal("1e-12")
+    )
+
+
+@pytest.mark.parametrize("name", ["requests", "cost_per_1k_requests", "cost_per_1k_requests_by_endpoint"])
+def test_requests_are_not_narrowed_by_model(store: Store, name: str) -> None:
+    panel = panel_named(name)
+    assert panel is not None
+    assert panel.filters == ("service", "endpoint", "tenant")
+    narrow = ask(store, name, Filters(model=(facts.SECOND_MODEL,)))
+    assert narrow.equals(ask(store, name))
 
 
 def test_requests_saved_dollars_and_idle_dollars_are_the_sums_of_the_facts(store: Store, rows: pl.DataFrame) -> None:
-    assert ask(store, "requests")["value"][0] == rows["requests"].sum()
+    assert ask(store, "requests")["value"][0] == count(rows, "requests")
     assert ask(store, "saved_by_response_cache")["value"][0] == total(rows, "saved_usd")
     idle = total(ask(store, "gpu_idle_by_service"), "value")
     assert ask(store, "gpu_idle")["value"][0] == idle > 0
 
 
 def test_cost_per_1k_requests_is_spend_over_requests(store: Store, rows: pl.DataFrame) -> None:
-    expected = total(rows, "cost_usd") * 1000 / rows["requests"].sum()
+    expected = total(rows, "cost_usd") * 1000 / count(rows, "requests")
     assert ask(store, "cost_per_1k_requests")["value"][0] == pytest.approx(expected, abs=Decimal("1e-12"))
 
 
 def test_ratios_are_ratios_of_sums(store: Store, rows: pl.DataFrame) -> None:
-    assert ask(store, "unpriced_share")["value"][0] == pytest.approx(rows["unpriced_calls"].sum() / rows["calls"].sum())
-    expected = rows["cache_read_tokens"].sum() / rows["input_tokens"].sum()
+    assert ask(store, "unpriced_share")["value"][0] == pytest.approx(
+        count(rows, "unpriced_calls") / count(rows, "calls")
+    )
+    expected = count(rows, "cache_read_tokens") / count(rows, "cache_reporting_input_tokens")
     assert ask(store, "prompt_cache_hit_ratio")["value"][0] == pytest.approx(expected)
+    answers = count(rows, "response_cache_hits") + count(rows, "calls")
+    response = ask(store, "cache_hit_ratio", step_seconds=3600 * 24 * 28).filter(series="response cache")
+    assert response["value"].to_list() == [pytest.approx(count(rows, "response_cache_hits") / answers)]
 
 
 def test_tokens_and_invocations_add_up_to_the_facts(store: Store, rows: pl.DataFrame) -> None:
-    tokens = {key: group["value"].sum() for (key,), group in ask(store, "tokens").group_by("series")}
-    assert tokens["fresh input"] + tokens["cache read"] + tokens["cache write"] == rows["input_tokens"].sum()
-    assert tokens["output"] == rows["output_tokens"].sum()
+    tokens = {key: count(group, "value") for (key,), group in ask(store, "tokens").group_by("series")}
+    assert tokens["fresh input"] + tokens["cache read"] + tokens["cache write"] == count(rows, "input_tokens")
+    assert tokens["output"] == count(rows, "output_tokens")
     rates = ask(store, "invocation_rate_by_model", step_seconds=7200)
-    assert rates["value"].sum() * 120 == pytest.approx(rows["calls"].sum())
+    assert rates["value"].sum() * 120 == pytest.approx(count(rows, "calls"))
 
 
 @pytest.mark.parametrize("dimension", DIMENSIONS)

@@ -12,7 +12,8 @@ import os, signal, sys, time
 import pennytrace
 
 {before}
-pennytrace.configure(service="s", endpoint_url=sys.argv[1], gpu=False, export_interval_s=60, exit_timeout_s={exit_timeout_s})
+options = dict(gpu=False, export_interval_s=60, exit_timeout_s={exit_timeout_s})
+pennytrace.configure(service="s", endpoint_url=sys.argv[1], **options)
 {after}
 
 @pennytrace.observe(endpoint="/chat")

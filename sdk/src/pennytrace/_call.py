@@ -169,7 +169,8 @@ class Call:
             kind = type(error).__qualname__
             self.span.set_attribute(names.ERROR_TYPE, kind)
             self.span.set_status(Status(StatusCode.ERROR, kind))
-            self.span.record_exception(error)
+            # Only the type: a message can quote the prompt.
+            self.span.add_event("exception", {names.EXCEPTION_TYPE: f"{type(error).__module__}.{kind}"})
 
     def _write_answers(self, ended_ns: int) -> None:
         own = self._own_answers()

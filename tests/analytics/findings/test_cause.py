@@ -24,7 +24,7 @@ ONSET = START + timedelta(weeks=3)
         (usage("m", 100, (1830, 915, 200), PRICES), "prompts 83 % longer (+$0.29/day)"),
         (usage("m", 100, (1000, 500, 300), PRICES), "answers 50 % longer (+$0.15/day)"),
         (usage("m", 100, (1500, 0, 200), PRICES), "prompt-cache hits down from 33 % to 0 % (+$0.10/day)"),
-        (usage("m", 150, (1000, 500, 200), PRICES, requests=100), "50 % more model calls per request (+$0.32/day)"),
+        (usage("m", 150, (1000, 500, 200), PRICES, requests=100), "50 % more calls per request (+$0.32/day)"),
         (usage("m", 100, (1000, 500, 200), (6, 2, 30)), "unit prices 100 % higher (+$0.65/day)"),
     ],
 )
@@ -37,6 +37,33 @@ def test_a_cause_names_the_larger_driver_first_and_the_deploy_last() -> None:
     said = sentence(explain_cost_per_request(read(PLAIN), read(changed)), 24, Deploy("version", "2.4.1", ONSET))
     assert said.index("prompts 100 % longer") == 0
     assert said.endswith(", since version 2.4.1")
+
+
+def test_reads_that_are_no_longer_reported_are_not_called_misses() -> None:
+    silent = usage("m", 100, (1500, 0, 200), PRICES, cache_reporting_input_tokens=0)
+    said = sentence(explain_cost_per_request(read(PLAIN), read(silent)), 24, None)
+    assert said == "prompt-cache reads no longer reported (+$0.10/day)"
+
+
+def test_hits_of_the_prompt_cache_are_a_share_of_the_calls_that_report_them() -> None:
+    silent = usage("n", 100, (1500, 0, 200), PRICES, cache_reporting_input_tokens=0)
+    broken = usage("m", 100, (1500, 0, 200), PRICES)
+    said = sentence(explain_cost_per_request(read(PLAIN, silent), read(broken, silent)), 24, None)
+    assert said.startswith("prompt-cache hits down from 33 % to 0 % (")
+
+
+def test_hits_of_the_response_cache_are_a_share_of_the_answers() -> None:
+    # Every request asks three times, and two of the answers come from the cache.
+    cached = usage("m", 100, (1000, 500, 200), PRICES, response_cache_hits=200)
+    broken = usage("m", 300, (1000, 500, 200), PRICES, requests=100)
+    said = sentence(explain_cost_per_request(read(cached), read(broken)), 24, None)
+    assert said.startswith("response-cache hits down from 67 % to 0 % (")
+
+
+def test_a_cause_says_when_the_share_of_calls_without_a_price_has_moved() -> None:
+    halved = usage("m", 100, (1000, 500, 400), PRICES, unpriced_calls=50)
+    said = sentence(explain_cost_per_request(read(PLAIN), read(halved)), 24, None)
+    assert said.endswith("; 50 % of calls have no price, 0 % before, so dollars are not comparable")
 
 
 def test_a_broken_response_cache_is_said_in_plain_words() -> None:

@@ -156,6 +156,23 @@ def test_the_past_is_judged_the_same_when_the_future_is_not_yet_known(store: Sto
     assert stepwise.equals(findings(store).drop("updated_at"))
 
 
+@pytest.mark.parametrize("seed", [21, 22])
+def test_late_facts_tell_an_episode_that_began_before_them_and_has_ended(store: Store, seed: int) -> None:
+    late_from, end = HOURS - 240, HOURS - 200
+    grew = Endpoint("/summarize", changes=(Change(late_from - 3, end, input=2.5),))
+    known = Endpoint("/summarize", changes=(Change(late_from - 3, late_from, input=2.5),))
+    commit(store, facts([known], HOURS, seed))
+    assert detect(store, SETTINGS, at(HOURS)).opened == ()
+    late = START + timedelta(hours=late_from)
+    commit(store, facts([grew], HOURS, seed).filter(pl.col("hour") >= late), generation=2)
+    detect(store, SETTINGS, at(HOURS), since=late)
+    partly = findings(store).drop("updated_at")
+    store.execute("TRUNCATE TABLE findings")
+    detect(store, SETTINGS, at(HOURS))
+    assert partly.filter(pl.col("started_at") < late).height > 0
+    assert partly.equals(findings(store).drop("updated_at"))
+
+
 def test_the_hour_that_is_not_over_is_not_judged(store: Store) -> None:
     commit(store, facts([PROMPT], HOURS, seed=8))
     assert detect(store, SETTINGS, at(HOURS, minute=3)).until == START + timedelta(hours=HOURS - 1)

@@ -35,6 +35,7 @@ def usage(
         "requests": calls,
         "calls": calls,
         "input_tokens": fresh + read,
+        "cache_reporting_input_tokens": fresh + read,
         "fresh_input_tokens": fresh,
         "cache_read_tokens": read,
         "output_tokens": output,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -10,10 +12,14 @@ from pydantic import ValidationError
 
 from analytics.findings import FindingsSettings
 from analytics.findings.detection import judge
-from analytics.findings.facts import typed
+from analytics.findings.facts import dense_hours, typed
 from analytics.findings.outliers import learn
 from analytics.findings.rules import target_of
-from tests.analytics.findings.traffic import START, WEEK, Change, Endpoint, as_read, facts
+from analytics.findings.windows import RESPONSE_CACHE_HIT_RATIO, compare
+from tests.analytics.findings.traffic import START, WEEK, Change, Endpoint, as_read, facts, frame, row
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HOURS = 5 * WEEK
 UNTIL = START + timedelta(hours=HOURS)
@@ -22,9 +28,13 @@ GREW = (Change(HOURS - 48, input=2.0),)
 
 def opening_rules(endpoint: Endpoint, seed: int = 1, **settings: object) -> set[str]:
     """Names of the rules that hold on the endpoint in any hour after the fourth week."""
+    return set(judged(endpoint, seed, **settings).filter("opens")["rule"])
+
+
+def judged(endpoint: Endpoint, seed: int = 1, **settings: object) -> pl.DataFrame:
+    """Verdicts of all rules on the endpoint after the fourth week."""
     rows = typed(as_read(facts([endpoint], HOURS, seed)))
-    verdicts = judge(rows, START + timedelta(weeks=4), UNTIL, FindingsSettings.model_validate(settings)).verdicts
-    return set(verdicts.filter("opens")["rule"])
+    return judge(rows, START + timedelta(weeks=4), UNTIL, FindingsSettings.model_validate(settings)).verdicts
 
 
 def test_a_prompt_twice_as_long_is_a_rise_and_an_outlier() -> None:
@@ -63,6 +73,39 @@ def test_a_fixed_target_holds_for_the_endpoints_that_its_glob_matches() -> None:
     assert opening_rules(steady, prompt_cache_targets={"/chat/*": 0.6}) == {"cache_hit_ratio"}
     assert opening_rules(steady, prompt_cache_targets={"/other": 0.6}) == set()
     assert opening_rules(steady, response_cache_targets={"/chat/*": 0.2}) == {"cache_hit_ratio"}
+
+
+def test_an_endpoint_that_never_reports_cache_reads_misses_no_target() -> None:
+    silent = Endpoint("/a", requests=40, reports_cache_reads=False)
+    assert opening_rules(silent, prompt_cache_targets={"*": 0.6}) == set()
+    assert opening_rules(replace(silent, reports_cache_reads=True), prompt_cache_targets={"*": 0.6}) != set()
+
+
+def test_the_ratio_of_the_response_cache_is_hits_of_answers_and_never_over_one() -> None:
+    hours = [row(START + timedelta(hours=n), requests=10, calls=10, response_cache_hits=30) for n in range(WEEK)]
+    dense = dense_hours(typed(as_read(frame(hours))), START + timedelta(weeks=1))
+    ratios = compare(dense, RESPONSE_CACHE_HIT_RATIO, 24, 4, 168)["actual"].drop_nulls()
+    assert ratios.unique().to_list() == [0.75]
+
+
+@pytest.mark.parametrize("start", [HOURS - 48, HOURS - WEEK - 24])
+def test_prices_that_appear_are_not_a_rise(start: int) -> None:
+    unpriced = Endpoint("/a", requests=40, changes=(Change(0, start, unpriced_share=0.5),))
+    assert opening_rules(unpriced) == set()
+
+
+def test_a_rise_is_not_judged_while_the_unpriced_share_differs_from_its_baseline() -> None:
+    half_priced = (*GREW, Change(HOURS - 48, unpriced_share=0.2))
+    verdicts = judged(Endpoint("/a", requests=40, changes=half_priced)).filter(metric="cost_per_1k_requests")
+    late = verdicts.filter(verdicts["hour"] >= UNTIL - timedelta(hours=12))
+    assert not late["known"].any()
+    assert not late["opens"].any()
+    assert not late["stays"].any()
+
+
+def test_a_rise_is_seen_where_the_same_share_has_always_been_unpriced() -> None:
+    partly = Endpoint("/a", requests=40, changes=(*GREW, Change(0, unpriced_share=0.3)))
+    assert opening_rules(partly) == {"cost_per_1k_requests_wow", "outlier"}
 
 
 def test_the_first_matching_glob_gives_the_target() -> None:

@@ -34,6 +34,7 @@ class Change:
     price: float = 1.0
     large_share: float | None = None
     calls: float = 1.0
+    unpriced_share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Endpoint:
     output_sigma: float = 0.8
     prompt_cache: float = 0.0
     response_cache: float = 0.0
+    reports_cache_reads: bool = True
     first_hour: int = 0
     changes: tuple[Change, ...] = field(default=())
 
@@ -94,6 +96,7 @@ def _endpoint_rows(endpoint: Endpoint, hours: int, rng: np.random.Generator, sta
             float(np.prod([change.output for change in at])),
             float(np.prod([change.prompt_cache for change in at])),
             float(np.prod([change.price for change in at])),
+            sum(change.unpriced_share for change in at),
         )
         yield _row(endpoint, endpoint.model, moment, version, requests, hits, calls - dear, drift, rng)
         if dear:
@@ -101,17 +104,19 @@ def _endpoint_rows(endpoint: Endpoint, hours: int, rng: np.random.Generator, sta
 
 
 def _row(endpoint, model, moment, version, requests, hits, calls, drift, rng):
-    inputs, outputs, cache, dearer = drift
+    inputs, outputs, cache, dearer, unpriced_share = drift
     input_tokens = np.round(rng.lognormal(np.log(endpoint.input_median * inputs), endpoint.input_sigma, calls))
     output_tokens = np.round(rng.lognormal(np.log(endpoint.output_median * outputs), endpoint.output_sigma, calls))
     is_cached = rng.random(calls) < endpoint.prompt_cache * cache
-    read = int(np.floor(input_tokens * 0.95)[is_cached].sum())
-    tokens_in, tokens_out = int(input_tokens.sum()), int(output_tokens.sum())
+    read = np.floor(input_tokens * 0.95) * is_cached
+    unpriced = round(calls * unpriced_share)
+    paid_in, paid_read, paid_out = (int(tokens[unpriced:].sum()) for tokens in (input_tokens, read, output_tokens))
+    tokens_in, tokens_read = int(input_tokens.sum()), int(read.sum())
     fresh_price, read_price, output_price = (Decimal(repr(price * dearer)) for price in PRICES[model])
     parts = [
-        ((tokens_in - read) * fresh_price).quantize(Decimal("1e-12")),
-        (read * read_price).quantize(Decimal("1e-12")),
-        (tokens_out * output_price).quantize(Decimal("1e-12")),
+        ((paid_in - paid_read) * fresh_price).quantize(Decimal("1e-12")),
+        (paid_read * read_price).quantize(Decimal("1e-12")),
+        (paid_out * output_price).quantize(Decimal("1e-12")),
     ]
     return row(
         moment,
@@ -120,11 +125,13 @@ def _row(endpoint, model, moment, version, requests, hits, calls, drift, rng):
         model=model,
         requests=requests,
         calls=calls,
+        unpriced_calls=unpriced,
         response_cache_hits=hits,
         input_tokens=tokens_in,
-        fresh_input_tokens=tokens_in - read,
-        cache_read_tokens=read,
-        output_tokens=tokens_out,
+        cache_reporting_input_tokens=tokens_in if endpoint.reports_cache_reads else 0,
+        fresh_input_tokens=tokens_in - tokens_read,
+        cache_read_tokens=tokens_read,
+        output_tokens=int(output_tokens.sum()),
         cost_usd=sum(parts),
         cost_fresh_input_usd=parts[0],
         cost_cache_read_usd=parts[1],
@@ -136,9 +143,9 @@ def row(hour: datetime, **known: object) -> dict[str, object]:
     """A row of cost_hourly: what is not given is '' or 0."""
     names = ("service", "service_version", "environment", "endpoint", "tenant")
     names += ("provider", "model", "model_version", "variant", "tier")
-    counts = ("requests", "calls", "failed_calls", "unpriced_calls", "response_cache_hits", "input_tokens")
-    counts += ("fresh_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
-    counts += ("output_tokens", "reasoning_tokens")
+    counts = ("requests", "calls", "failed_calls", "unpriced_calls", "response_cache_hits", "unpriced_cache_hits")
+    counts += ("input_tokens", "cache_reporting_input_tokens", "fresh_input_tokens", "cache_read_tokens")
+    counts += ("cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
     dollars = ("cost_usd", "cost_fresh_input_usd", "cost_cache_read_usd", "cost_cache_write_usd")
     dollars += ("cost_output_usd", "cost_gpu_busy_usd", "saved_usd")
     defaults: dict[str, object] = {
@@ -164,6 +171,7 @@ def commit(store: Store, rows: pl.DataFrame, generation: int = 1) -> None:
         runs.with_columns(
             pl.lit(generation, pl.UInt64).alias("generation"),
             pl.lit(1, pl.UInt64).alias("batches_seen"),
+            pl.lit("").alias("ruleset"),
             finished.alias("finished_at"),
         ),
     )
@@ -173,4 +181,7 @@ def as_read(rows: pl.DataFrame) -> pl.DataFrame:
     """What the query findings_facts would return for these rows."""
     written = (pl.col("cache_write_5m_tokens") + pl.col("cache_write_1h_tokens")).alias("cache_write_tokens")
     keys = ["hour", "service", "environment", "endpoint", "provider", "model", "tier"]
-    return rows.with_columns(written).group_by(keys, maintain_order=True).agg(pl.col(pl.Decimal, pl.Int64).sum())
+    answers = (pl.col("calls") + pl.col("response_cache_hits")).alias("answers")
+    return (
+        rows.with_columns(written, answers).group_by(keys, maintain_order=True).agg(pl.col(pl.Decimal, pl.Int64).sum())
+    )

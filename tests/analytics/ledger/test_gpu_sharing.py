@@ -129,6 +129,21 @@ def test_only_calls_of_the_models_that_the_rate_names_share_it(store, ledger):
     assert costs == {"llama-3-70b": Decimal("0.02"), "gpt-4.1": Decimal("0.00028")}
 
 
+def test_a_rate_for_any_model_leaves_calls_that_have_a_price_of_their_own(store, ledger):
+    bought = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4.1"}
+    spans = [
+        call("own", timedelta(0), timedelta(seconds=10)),
+        call("bought", timedelta(0), timedelta(seconds=10), **bought),
+    ]
+    insert_spans(store, spans)
+    assert dict(ledger(SETTINGS).select("model", "cost_usd").iter_rows()) == {
+        "llama-3-70b": Decimal("0.02"),
+        "gpt-4.1": Decimal("0.00028"),
+    }
+    named = LedgerSettings(instances=(RATE.model_copy(update={"model": "gpt-*"}),))
+    assert dict(ledger(named).select("model", "cost_usd").iter_rows())["gpt-4.1"] == Decimal("0.02")
+
+
 def test_a_replica_that_no_rate_matches_is_unpriced(store, ledger):
     other = LedgerSettings(instances=(RATE.model_copy(update={"replica": "gpu-*"}),))
     insert_spans(store, [call("a", timedelta(0), timedelta(seconds=10))])
@@ -148,7 +163,11 @@ def test_allocated_plus_idle_is_the_bill_whatever_overlaps(drawn, rate):
             {"row": row, "service": "s", "replica": name, "start_ns": origin + start, "duration_ns": length}
             for row, (name, start, length) in enumerate(drawn)
         ]
-    ).with_columns(pl.lit("m").alias("model"), pl.lit(value=False).alias("response_cache_hit"))
+    ).with_columns(
+        pl.lit("m").alias("model"),
+        pl.lit("no price").alias("price_reason"),
+        pl.lit(value=False).alias("response_cache_hit"),
+    )
     start = pl.col("start_ns")
     presence = calls.group_by("service", "replica", (start - start % HOUR_NS).alias("hour_ns")).agg(
         start.min().alias("first_ns"), (start + pl.col("duration_ns")).max().alias("last_ns")

@@ -71,6 +71,53 @@ def test_one_instrumentation_that_reuses_a_response_id_reports_two_calls(store, 
     assert len(ledger()) == 2
 
 
+def test_an_id_that_two_instrumentations_give_to_every_call_makes_no_twins_across_traces(store, ledger):
+    chat = CHAT | usage(100, 10) | {"gen_ai.response.id": "chatcmpl-mock"}
+    insert_spans(
+        store,
+        [
+            Span(f"{n}", chat, trace=f"{n}", scope="ab"[n % 2], started_at=START + timedelta(seconds=n))
+            for n in range(6)
+        ],
+    )
+    assert len(ledger()) == 6
+
+
+def test_an_id_that_two_instrumentations_give_to_every_call_makes_twins_within_a_trace(store, ledger):
+    chat = CHAT | usage(100, 10) | {"gen_ai.response.id": "chatcmpl-mock"}
+    insert_spans(store, [Span(f"{n}{scope}", chat, trace=f"{n}", scope=scope) for n in range(6) for scope in "ab"])
+    assert len(ledger()) == 6
+
+
+def test_one_response_id_minutes_apart_is_two_calls(store, ledger):
+    chat = CHAT | usage(100, 10) | {"gen_ai.response.id": "r"}
+    later = Span("b", chat, trace="2", scope="b", started_at=START + timedelta(minutes=3))
+    insert_spans(store, [Span("a", chat, trace="1", scope="a"), later])
+    assert len(ledger()) == 2
+
+
+def test_one_response_id_with_other_counts_and_no_overlap_is_two_calls(store, ledger):
+    response = {"gen_ai.response.id": "r"}
+    later = Span("b", CHAT | usage(90, 10) | response, trace="2", scope="b", started_at=START + timedelta(seconds=30))
+    insert_spans(store, [Span("a", CHAT | usage(100, 10) | response, trace="1", scope="a"), later])
+    assert len(ledger()) == 2
+
+
+def test_all_counts_of_twins_come_from_the_one_that_knows_most(store, ledger):
+    response = {"gen_ai.response.id": "r"}
+    cached = {"gen_ai.usage.cache_read.input_tokens": 100}
+    insert_spans(
+        store,
+        [
+            Span("a", CHAT | usage(50, 10) | response | {"pennytrace.endpoint": "/ask"}, trace="1", scope="a"),
+            Span("b", CHAT | usage(150, 10) | response | cached, trace="2", scope="b"),
+        ],
+    )
+    [call] = ledger().to_dicts()
+    assert (call["endpoint"], call["input_tokens"], call["cache_read_tokens"]) == ("/ask", 150, 100)
+    assert call["fresh_input_tokens"] == 50
+
+
 def test_a_span_exported_twice_is_one_call(store, ledger):
     span = Span("a", CHAT | usage(100, 10))
     insert_spans(store, [span])
@@ -159,6 +206,7 @@ def test_an_answer_from_the_applications_cache_costs_nothing_and_says_what_it_sa
     assert unknown["saved_usd"] is None
     [totals] = store.rows("costs_by_dimensions", since=START, until=START + timedelta(hours=1))
     assert (totals["requests"], totals["calls"], totals["response_cache_hits"], totals["input_tokens"]) == (2, 0, 2, 0)
+    assert totals["unpriced_cache_hits"] == 1
 
 
 def test_a_call_without_usage_is_unpriced_and_never_free(store, ledger):
@@ -180,6 +228,8 @@ def test_gpu_spans_below_a_call_add_up_and_unknown_joules_stay_unknown(store, le
     )
     [call] = ledger().to_dicts()
     assert (call["gpu_seconds"], call["gpu_energy_joules"]) == (2.0, None)
+    facts = store.frame_of("SELECT gpu_seconds, gpu_energy_joules FROM cost_hourly")
+    assert facts.rows() == [(2.0, None)]
     devices = store.frame_of(
         "SELECT gpu_id, samples, utilization_mean, memory_bytes_mean FROM gpu_hourly ORDER BY gpu_id"
     )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.ledger.lineage import DEPTH_MAX, NO_ROW, Lineage
-from tests.analytics.spans import START, Span, insert_spans
+from tests.analytics.spans import RESOURCE, START, Span, insert_spans
 
 USAGE = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 10}
 CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4.1"}
@@ -84,8 +84,19 @@ def test_requests_are_counted_once_per_trace_and_endpoint(store, ledger):
             Span("c1", chat, parent="root"),
             Span("c2", chat, parent="root", started_at=START + timedelta(seconds=2)),
             Span("c3", chat | {"pennytrace.endpoint": "/b"}, parent="root", started_at=START + timedelta(seconds=3)),
-            Span("c4", chat, parent="root", started_at=START + timedelta(hours=1)),
+            Span("c4", chat, parent="root", started_at=START + timedelta(minutes=30)),
+            Span("c5", chat, parent="root", started_at=START + timedelta(minutes=80)),
             Span("other", chat | {"pennytrace.endpoint": "/a"}, trace="2", started_at=START + timedelta(seconds=4)),
         ],
     )
-    assert ledger()["first_of_request"].to_list() == [True, False, True, True, False]
+    assert ledger()["first_of_request"].to_list() == [True, False, True, True, False, True]
+
+
+def test_an_endpoint_of_two_services_is_a_request_to_each(store, ledger):
+    chat = CHAT | USAGE | {"pennytrace.endpoint": "/a"}
+    other = RESOURCE | {"service.name": "gateway"}
+    insert_spans(
+        store,
+        [Span("a", chat), Span("b", chat, resource=other, started_at=START + timedelta(seconds=2))],
+    )
+    assert ledger().select("service", "first_of_request").rows() == [("shop", True), ("gateway", True)]

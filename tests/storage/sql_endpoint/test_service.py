@@ -168,7 +168,7 @@ def test_basic_logins_work_too(app: FastAPI) -> None:
 
 
 def test_without_a_password_only_this_machine_is_answered(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.INFO):
         app = create_sql_app(store, None)
     assert "no password" in caplog.text
     with TestClient(app, base_url="http://localhost:8123", client=THIS_MACHINE) as here:
