@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 
 import pennytrace
 
+README = (Path(__file__).parents[2] / "README.md").read_text()
 PAGE = (Path(__file__).parents[2] / "docs" / "sdk.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -50,6 +52,19 @@ def test_the_examples_run_and_are_billed_as_the_page_says(sink, names):
     assert sorted(inputs) == sorted([9, 10, 812, 120, 9, 9, 9, 9, 9])
     assert [s["gen_ai.usage.input_tokens"] for s in spans if s.get("pennytrace.span.kind") == "cache"] == [9]
     assert {s.get("pennytrace.tenant") for s in spans} == {None, "acme"}
+
+
+def test_the_readmes_example_runs_and_its_call_is_billed(sink, names, monkeypatch):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.setitem(sys.modules, "openai", SimpleNamespace(OpenAI=lambda: names["client"]))
+    code = {}
+    exec(compile(example, "README.md", "exec"), code)
+    code["summarize"]("a long text")
+    pennytrace.configure().shutdown()
+    [span] = sink.spans()
+    attributes = {a.key: a.value.int_value or a.value.string_value for a in span.attributes}
+    assert attributes["pennytrace.endpoint"] == "/summarize"
+    assert (attributes["gen_ai.usage.input_tokens"], attributes["gen_ai.response.model"]) == (9, "gpt-4.1")
 
 
 def test_the_page_lists_every_setting_and_every_option():
