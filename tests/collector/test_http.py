@@ -65,7 +65,11 @@ def test_a_chunked_body_without_a_length_goes_through(serving, store):
 
 def test_json_is_answered_with_json_and_rejected_spans_are_counted(serving, store):
     spans = [
-        {"traceId": "0" * 31 + "1", "spanId": "0" * 15 + str(i), "startTimeUnixNano": str(int(NOW.timestamp()) * 10**9)}
+        {
+            "traceId": "0" * 31 + "1",
+            "spanId": "0" * 15 + str(i + 1),
+            "startTimeUnixNano": str(int(NOW.timestamp()) * 10**9),
+        }
         for i in range(3)
     ]
     spans[1]["spanId"] = "ab"
@@ -79,7 +83,7 @@ def test_json_is_answered_with_json_and_rejected_spans_are_counted(serving, stor
         "rejectedSpans": "1",
         "errorMessage": "rejected spans: 1 bad_span_id",
     }
-    assert span_ids(store, service="") == {"0" * 16, "0" * 15 + "2"}
+    assert span_ids(store, service="") == {"0" * 15 + "1", "0" * 15 + "3"}
 
 
 def test_a_partial_success_in_protobuf_counts_the_rejected_spans(serving, store):
