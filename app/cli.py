@@ -151,7 +151,9 @@ def replay_file(
     if as_json:
         _print_json({"requests": sent.requests, "spans": sent.spans, "rejected_spans": sent.rejected_spans})
     else:
-        out.print(f"{sent.spans:,} spans stored in {sent.requests:,} requests")
+        # Nobody counted the spans of a recorded protobuf body.
+        spans = f"{sent.spans:,} spans in " if sent.spans or sent.rejected_spans else ""
+        out.print(f"{spans}{sent.requests:,} requests stored")
     if sent.rejected_spans:
         raise CommandError(f"{sent.rejected_spans:,} spans were rejected: {sent.rejected_reason}")
 

@@ -85,7 +85,7 @@ def test_rejected_spans_of_a_json_recording_are_said_and_fail_the_replay(tmp_pat
     with serving(tmp_path, "--data", "data") as server:
         done = pennytrace("replay", "old.jsonl", "--format", "otlp", "--endpoint", server.http, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stdout.startswith("0 spans stored")
+    assert done.stdout == "0 spans in 1 requests stored\n"
     assert "1 spans were rejected" in done.stderr
 
 
