@@ -6,10 +6,9 @@ import os
 import threading
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlencode
-
-import chdb
 
 from storage.sql_endpoint.refusal import TOO_MANY_BYTES, TOO_MANY_QUERIES, EngineError, RefusedError
 from storage.store import DATABASE
@@ -105,6 +104,8 @@ class Reader:
             self._turns.release()
 
     def _open(self) -> _Handle:
-        handle: _Handle = chdb.connect(self._address)  # type: ignore[no-untyped-call]
+        # Both chdb and chdb-core ship chdb/__init__.py, one with types and one without: which is there is chance.
+        engine: Any = import_module("chdb")
+        handle: _Handle = engine.connect(self._address)
         handle.query(f"USE {DATABASE}", "TSV", params={})
         return handle
