@@ -18,7 +18,6 @@ SECTION_CHARACTERS_MAX = 3000
 CONTEXT_CHARACTERS_MAX = 2000
 LINK_CHARACTERS_MAX = 2900
 TEXT_CHARACTERS_MAX = 40_000
-BLOCKS_MAX = 50
 
 # A backtick in a name would begin or end a block of fixed width.
 _SAFE = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"}

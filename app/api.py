@@ -45,7 +45,7 @@ def create_ui_app(
 
     @app.get("/api/report")
     def report(by: str = "endpoint", since: When = None, until: When = None) -> Any:  # noqa: ANN401 - JSON
-        return answers.report(by.split(","), moment(since), moment(until))
+        return answers.report([name for name in by.split(",") if name], moment(since), moment(until))
 
     @app.get("/api/calls")
     def calls(

@@ -41,7 +41,6 @@ class DirectoryLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = (path / LOCK_NAME).open("a+")
