@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import pennytrace
 from pennytrace import observe
-from pennytrace._gpu import GpuSampler, Nvml, Sample, Shares, find_nvml, stretch, watts
+from pennytrace._gpu import GpuSampler, Shares, mean_since, stretch, watts
+from pennytrace._gpu_drivers import AmdSmi, Nvml, Sample, find_driver
 
 
 class FakeDriver:
@@ -37,6 +38,9 @@ class FakeDriver:
     def nvmlDeviceGetUUID(self, handle):
         return f"GPU-{handle}aaa"
 
+    def nvmlDeviceGetMigMode(self, handle):
+        raise self.NVMLError("Not Supported")
+
     def nvmlDeviceGetName(self, handle):
         return "NVIDIA H200"
 
@@ -50,6 +54,79 @@ class FakeDriver:
         if handle == 1:
             raise self.NVMLError("Not Supported")
         return self.joules * 1000
+
+
+class CountingDriver(FakeDriver):
+    """Counts how often it is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = 0
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        self.asked += 1
+        return super().nvmlDeviceGetMemoryInfo(handle)
+
+
+class MigDriver(FakeDriver):
+    """The first GPU is cut in two of at most three parts, of which NVML knows the memory only; the second is whole."""
+
+    def nvmlDeviceGetMigMode(self, handle):
+        return (1, 1) if handle == 0 else (0, 0)
+
+    def nvmlDeviceGetMaxMigDeviceCount(self, handle):
+        return 3
+
+    def nvmlDeviceGetMigDeviceHandleByIndex(self, handle, index):
+        if index == 1:
+            raise self.NVMLError("Not Found")
+        return 10 + index
+
+    def nvmlDeviceGetUUID(self, handle):
+        return f"MIG-{handle}bbb" if handle >= 10 else super().nvmlDeviceGetUUID(handle)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        if handle >= 10:
+            raise self.NVMLError("Not Supported")
+        return super().nvmlDeviceGetUtilizationRates(handle)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        if handle >= 10:
+            raise self.NVMLError("Not Supported")
+        return super().nvmlDeviceGetTotalEnergyConsumption(handle)
+
+
+class FakeAmdSmi:
+    """The questions of `amdsmi` that we ask: two devices, the second a guest that is told nothing."""
+
+    class AmdSmiException(Exception):  # noqa: N818 # amdsmi's name
+        pass
+
+    def __init__(self):
+        self.energy = {"energy_accumulator": 2_000_000, "counter_resolution": 15.3, "timestamp": 1}
+
+    def amdsmi_init(self):
+        pass
+
+    def amdsmi_get_processor_handles(self):
+        return [0, 1]
+
+    def amdsmi_get_gpu_device_uuid(self, handle):
+        return f"GPU-amd{handle}"
+
+    def amdsmi_get_gpu_asic_info(self, handle):
+        return {"market_name": "AMD Instinct MI300X"}
+
+    def amdsmi_get_gpu_activity(self, handle):
+        return {"gfx_activity": 40 if handle == 0 else "N/A"}
+
+    def amdsmi_get_gpu_vram_usage(self, handle):
+        if handle == 1:
+            raise self.AmdSmiException("not supported")
+        return {"vram_total": 196_592, "vram_used": 285}
+
+    def amdsmi_get_energy_count(self, handle):
+        return self.energy if handle == 0 else {"energy_accumulator": "N/A", "counter_resolution": "N/A"}
 
 
 class Clock:
@@ -110,6 +187,78 @@ def test_only_devices_that_are_visible_to_the_process_are_sampled(monkeypatch):
         assert found == (expected if expected is not None else ["GPU-0aaa", "GPU-1aaa"])
 
 
+def test_a_mig_device_stands_for_itself_and_what_nvml_does_not_tell_of_it_is_unknown_not_zero(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nvml = Nvml(MigDriver())
+    part, other, whole = nvml.devices()
+    assert [part.id, other.id, whole.id] == ["MIG-10bbb", "MIG-12bbb", "GPU-1aaa"]
+    assert nvml.sample(part, 1.0) == Sample(1.0, None, 2**30 * 11, None)
+    assert nvml.sample(whole, 1.0) == Sample(1.0, 0.5, 2**31, None)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [("MIG-12", ["MIG-12bbb"]), ("0", ["MIG-10bbb", "MIG-12bbb"]), ("GPU-1", ["GPU-1aaa"]), ("MIG-x", [])],
+)
+def test_a_mig_device_is_visible_by_its_id_or_its_gpus(monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [device.id for device in Nvml(MigDriver()).devices()] == expected
+
+
+def test_an_amd_device_is_read_in_the_same_units_and_what_it_does_not_tell_is_unknown(monkeypatch):
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    library = FakeAmdSmi()
+    driver = AmdSmi(library)
+    first, second = driver.devices()
+    assert (first.id, first.name) == ("GPU-amd0", "AMD Instinct MI300X")
+    assert driver.sample(first, 1.0) == Sample(1.0, 0.4, 285 * 2**20, pytest.approx(30.6))
+    assert driver.sample(second, 1.0) == Sample(1.0)
+    library.energy = {"power": 2_000_000, "counter_resolution": 15.3}
+    assert driver.sample(first, 1.0).energy_joules == pytest.approx(30.6)
+    monkeypatch.setenv("ROCR_VISIBLE_DEVICES", "1")
+    assert [device.id for device in driver.devices()] == ["GPU-amd1"]
+
+
+def test_amd_is_asked_where_nvidia_has_no_device(monkeypatch):
+    for variable in ("ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setitem(sys.modules, "pynvml", FakeDriver())
+    monkeypatch.setitem(sys.modules, "amdsmi", FakeAmdSmi())
+    assert isinstance(find_driver(), AmdSmi)
+
+
+def test_the_busy_share_since_the_last_export_weighs_each_reading_by_its_time():
+    readings = [Sample(10.0, 1.0), Sample(11.0, 0.0), Sample(14.0, 1.0), Sample(15.0, None)]
+    assert mean_since(readings, 10.0) == pytest.approx(0.75)
+    assert mean_since(readings, 14.0) is None
+
+
+def test_joules_count_from_the_first_look_and_memory_is_the_newest_reading(sampler):
+    sampler.pass_time(1.0, watts_drawn=300)
+    assert [(labels["hw.id"], joules) for labels, joules in sampler.joules_so_far()] == [
+        ("GPU-0aaa", pytest.approx(300))
+    ]
+    assert [used for _, used in sampler.memory_now()] == [2**30, 2**31]
+    assert [share for _, share in sampler.utilization_since_last()] == [pytest.approx(0.5)] * 2
+    assert sampler.utilization_since_last() == []
+
+
+def test_with_metrics_an_idle_gpu_is_read_too_and_without_them_nobody_asks_it(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("pennytrace._gpu.IDLE_INTERVAL_S", 0.05)
+    monkeypatch.setattr("pennytrace._gpu.SAMPLE_INTERVAL_S", 0.05)
+    for for_metrics in (True, False):
+        driver = CountingDriver()
+        idle = GpuSampler(Nvml(driver), for_metrics=for_metrics)
+        idle.leave(idle.enter())
+        time.sleep(0.3)
+        before = driver.asked
+        time.sleep(0.5)
+        assert (driver.asked > before + 2) is for_metrics
+
+
 def test_an_old_reading_says_nothing_about_a_call():
     samples = [Sample(10.0, 0.9), Sample(99.9, 0.1), Sample(100.5, 0.3), Sample(102.0, 0.9)]
     assert [s.at_s for s in stretch(samples, 100.0, 101.0)] == [99.9, 100.5]
@@ -162,7 +311,7 @@ def test_the_outermost_call_has_one_gpu_span_a_device_without_what_is_unknown(gp
 
 
 def test_no_driver_means_no_gpu_span_and_no_error(spans, provider):
-    if find_nvml() is not None:
+    if find_driver() is not None:
         pytest.skip("needs a machine without an NVIDIA driver")
     with pennytrace.configure(tracer_provider=provider, export=False) as handle:
         before = handle.counts().errors

@@ -55,6 +55,17 @@ def test_sigterm_with_the_default_action_sends_everything_and_still_kills(sink):
     assert len(sink.spans()) == 1000
 
 
+def test_sigterm_while_the_exit_sends_waits_for_it(sink):
+    sink.hold.clear()
+    process = start(sink, "")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    sink.hold.set()
+    assert finish(process) == (-signal.SIGTERM, "")
+    assert len(sink.spans()) == 1000
+
+
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_the_applications_own_sigterm_handler_stays(sink, place):
     handler = 'signal.signal(signal.SIGTERM, lambda *_: (print("mine", flush=True), sys.exit(7)))'

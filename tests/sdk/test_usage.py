@@ -1,13 +1,17 @@
 """Provider payloads, whole and as mappings or objects, against the canonical vocabulary."""
 
+from collections import UserDict
 from types import SimpleNamespace
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pennytrace import Usage, observe
 from pennytrace._usage import read, read_given
+from pennytrace._usage.reading import _readers_by_type
+from pennytrace._usage.shape import TYPES_MAX
 
 
 def as_objects(value):
@@ -206,3 +210,61 @@ def test_anthropic_input_is_fresh_plus_read_plus_written(fresh, read_tokens, fiv
 def test_the_tier_reaches_the_span(spans):
     observe(endpoint="/x")(lambda: OPENAI_CHAT)()
     assert spans.one().attributes["openai.response.service_tier"] == "priority"
+
+
+class Computed:
+    """Only reading it tells: its usage is computed."""
+
+    @property
+    def usage(self):
+        return {"prompt_tokens": 3, "completion_tokens": 4}
+
+
+class Dynamic:
+    def __getattr__(self, name):
+        if name == "usage":
+            return {"prompt_tokens": 3, "completion_tokens": 4}
+        raise AttributeError(name)
+
+
+class Slotted:
+    __slots__ = ("usage",)
+
+    def __init__(self):
+        self.usage = {"prompt_tokens": 3, "completion_tokens": 4}
+
+
+class Lazy(UserDict):
+    """A mapping that is no dict."""
+
+
+class Model(pydantic.BaseModel, extra="allow"):
+    text: str = ""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Computed(),
+        Dynamic(),
+        Slotted(),
+        Lazy(usage={"prompt_tokens": 3, "completion_tokens": 4}),
+        Model(text="x", usage={"prompt_tokens": 3, "completion_tokens": 4}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_usage_is_found_however_an_object_keeps_it(value):
+    assert read(value).usage == Usage(input_tokens=3, output_tokens=4)
+
+
+def test_a_type_that_had_no_usage_once_may_have_it_the_next_time():
+    assert read(SimpleNamespace(text="a")) is None
+    assert read(Model(text="a")) is None
+    assert read(SimpleNamespace(usage=SimpleNamespace(prompt_tokens=3, completion_tokens=4))) is not None
+    assert read(Model(usage={"prompt_tokens": 3, "completion_tokens": 4})) is not None
+
+
+def test_a_program_that_makes_up_types_does_not_grow_the_kept_ones_without_end():
+    for number in range(2 * TYPES_MAX):
+        assert read(type(f"T{number}", (), {})()) is None
+    assert len(_readers_by_type) <= TYPES_MAX

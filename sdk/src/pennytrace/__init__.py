@@ -9,22 +9,27 @@ def chat(question): ...
 """
 
 from pennytrace._configure import configure
-from pennytrace._errors import ConfigurationError, PennytraceError
+from pennytrace._errors import BudgetExceededError, ConfigurationError, PennytraceError
 from pennytrace._handle import Handle
-from pennytrace._observe import observe
+from pennytrace._observe import observe, start
 from pennytrace._pipeline import Counts
-from pennytrace._record import record_cached, record_usage, set_tenant
-from pennytrace._usage import Usage
+from pennytrace._record import Call, record_cached, record_usage, set_tenant
+from pennytrace._usage import Usage, generated, rows
 
 __all__ = [
+    "BudgetExceededError",
+    "Call",
     "ConfigurationError",
     "Counts",
     "Handle",
     "PennytraceError",
     "Usage",
     "configure",
+    "generated",
     "observe",
     "record_cached",
     "record_usage",
+    "rows",
     "set_tenant",
+    "start",
 ]

@@ -15,11 +15,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from pennytrace import _names as names
 from pennytrace import _runtime
 from pennytrace._errors import ConfigurationError
-from pennytrace._exporter import exporter_factory, resolve_protocol
-from pennytrace._gpu import GpuSampler, Nvml, find_nvml
+from pennytrace._exporter import metrics_interval_s as resolve_interval_s
+from pennytrace._exporter import resolve_metrics, resolve_protocol, resolve_sending
+from pennytrace._fingerprint_key import set_fingerprint_key
+from pennytrace._gpu import GpuSampler
+from pennytrace._gpu_drivers import find_driver
 from pennytrace._handle import Handle
 from pennytrace._lifecycle import flush_in_forked_children, flush_on_sigterm
+from pennytrace._metrics import Metrics
 from pennytrace._pipeline import QueueLimits, SpanQueue
+from pennytrace._source import SpanSource
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +37,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "export_interval_s": (0.01, 60),
     "export_timeout_s": (0.1, 60),
     "exit_timeout_s": (0, 30),
+    "metrics_interval_s": (0.1, 600),
 }
 
 _handle: Handle | None = None
@@ -78,6 +84,9 @@ def configure(
     tracer_provider: trace.TracerProvider | None = None,
     export: bool = True,
     gpu: bool = True,
+    metrics: bool = True,
+    metrics_interval_s: float | None = None,
+    fingerprint_key: str | None = None,
     queue_spans_max: int = 20_000,
     batch_spans_max: int = 512,
     export_interval_s: float = 1.0,
@@ -91,48 +100,71 @@ def configure(
     then from the defaults: http://127.0.0.1:4318 over http/protobuf (port 4317 for grpc).
 
     instance: the replica that is paid for (default: the host name). export: False leaves export to the
-    application's own pipeline. gpu: False asks NVML nothing. queue_spans_max: spans held in memory; a fuller
-    queue drops the newest and counts them. exit_timeout_s: the longest that exit and SIGTERM wait.
+    application's own pipeline. gpu: False asks no GPU driver. metrics: False sends none; they count the spans that
+    are exported, every `metrics_interval_s`, through the application's meter provider where it has one.
+    fingerprint_key: the secret of `pennytrace.levers.record_fingerprint`. queue_spans_max: spans held in memory; a
+    fuller queue drops the newest and counts them. exit_timeout_s: the longest that exit and SIGTERM wait.
 
     Raises ConfigurationError for a setting out of bounds. Nothing raises afterwards.
     """
-    limits = QueueLimits(queue_spans_max, batch_spans_max, export_interval_s, exit_timeout_s)
+    interval_s = resolve_interval_s(metrics_interval_s)
     _check_bounds(
         queue_spans_max=queue_spans_max,
         batch_spans_max=batch_spans_max,
         export_interval_s=export_interval_s,
         export_timeout_s=export_timeout_s,
         exit_timeout_s=exit_timeout_s,
+        metrics_interval_s=interval_s,
     )
     identity = Identity(service, version, environment, instance, resource_attributes or {})
-    factory = exporter_factory(resolve_protocol(protocol), endpoint_url, headers, export_timeout_s)
+    chosen = resolve_protocol(protocol)
+    sending = resolve_sending(chosen, endpoint_url, headers, export_timeout_s)
+    target = resolve_metrics(chosen, endpoint_url, headers, sending.timeout_s)
+    if fingerprint_key is not None:
+        set_fingerprint_key(fingerprint_key)
+    limits = QueueLimits(queue_spans_max, batch_spans_max, export_interval_s, exit_timeout_s, sending.timeout_s)
     exports = export and os.environ.get("OTEL_TRACES_EXPORTER") != "none"
-    queue = SpanQueue(factory, limits) if exports else None
-    return _replace_handle(_provider(tracer_provider, identity), queue, find_nvml() if gpu else None)
+    queue = SpanQueue(sending.make, limits) if exports else None
+    measured = metrics and exports and os.environ.get("OTEL_METRICS_EXPORTER") != "none"
+    sampler = _sampler(for_metrics=measured) if gpu else None
+    provider = _provider(tracer_provider, identity)
+    if measured and queue is not None and isinstance(provider, TracerProvider):
+        queue.metrics = Metrics(target, interval_s, lambda: provider.resource, queue.counts, sampler)
+    return _replace_handle(provider, queue, sampler)
 
 
-def _replace_handle(provider: trace.TracerProvider, queue: SpanQueue | None, nvml: Nvml | None) -> Handle:
+def _replace_handle(provider: trace.TracerProvider, queue: SpanQueue | None, sampler: GpuSampler | None) -> Handle:
     """Put it all in place of what an earlier `configure` left, whose spans are sent first."""
     global _handle  # noqa: PLW0603 # at most one SDK runs in a process, as at most one SIGTERM comes
     if _handle is not None:
         _handle.shutdown()
+        _handle.let_go()
     if isinstance(provider, TracerProvider):
         if queue is not None:
             provider.add_span_processor(queue)
     else:
         _log.warning("The tracer provider is not OpenTelemetry SDK's; spans go where it sends them, and not from here")
         queue = None
-    sampler = GpuSampler(nvml) if nvml is not None else None
-    _runtime.install(_runtime.Runtime(provider.get_tracer(names.SCOPE), sampler))
+    _runtime.install(_runtime.Runtime(SpanSource(provider, provider.get_tracer(names.SCOPE), queue), sampler))
     _handle = Handle(provider, queue)
-    flush_on_sigterm(_stop)
+    flush_on_sigterm(_stop, _hurry)
     flush_in_forked_children(_handle, _stop)
     return _handle
+
+
+def _sampler(*, for_metrics: bool) -> GpuSampler | None:
+    driver = find_driver()
+    return None if driver is None else GpuSampler(driver, for_metrics=for_metrics)
 
 
 def _stop() -> None:
     if _handle is not None:
         _handle.shutdown()
+
+
+def _hurry() -> None:
+    if _handle is not None:
+        _handle.hurry()
 
 
 class OwnProvider:

@@ -1,40 +1,33 @@
-"""What the GPUs did during a call: one background sampler over NVML, read back as a mean per device.
+"""What the GPUs did during a call and since the last export of metrics: one background sampler for both.
 
-NVML answers with averages over up to a second, so a call much shorter than that gets its neighbourhood's
+Drivers answer with averages over up to a second, so a call much shorter than that gets its neighbourhood's
 figure. What a device does not support is absent, never 0.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pennytrace import _names as names
+from pennytrace._gpu_drivers import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-_log = logging.getLogger("pennytrace")
+    from pennytrace._gpu_drivers import Device, Driver
 
 SAMPLE_INTERVAL_S = 0.2
 """NVML refreshes utilisation no faster than every sixth of a second."""
 HISTORY_SAMPLES = 3_000
 """Ten minutes at the interval above: a longer call is summed up from its last ten minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One reading: `at_s` monotonic seconds, busy share 0..1, bytes in use, joules since the driver loaded."""
-
-    at_s: float
-    utilization: float | None = None
-    memory_bytes: int | None = None
-    energy_joules: float | None = None
+IDLE_INTERVAL_S = 1.0
+"""Between calls only metrics want readings, and a mean over their interval needs no more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,75 +41,26 @@ class GpuUse:
     watts: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A GPU that this process may use."""
-
-    id: str
-    name: str
-    handle: Any
-
-
-class Nvml:
-    """The few NVML questions that we ask. `library` is the `pynvml` module."""
-
-    def __init__(self, library: Any) -> None:  # noqa: ANN401 # nvidia-ml-py ships no types
-        self._library = library
-        library.nvmlInit()
-
-    def devices(self) -> list[Device]:
-        """The devices that CUDA_VISIBLE_DEVICES leaves to this process."""
-        found: list[Device] = []
-        for index in range(self._library.nvmlDeviceGetCount()):
-            handle = self._library.nvmlDeviceGetHandleByIndex(index)
-            device_id = str(self._library.nvmlDeviceGetUUID(handle))
-            if _visible(index, device_id, os.environ.get("CUDA_VISIBLE_DEVICES")):
-                found.append(Device(device_id, str(self._library.nvmlDeviceGetName(handle)), handle))
-        return found
-
-    def sample(self, device: Device, at_s: float) -> Sample:
-        """Read one device now; what it does not support is None."""
-        library, handle = self._library, device.handle
-        utilization = self._ask(lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu)
-        memory = self._ask(lambda: library.nvmlDeviceGetMemoryInfo(handle).used)
-        millijoules = self._ask(lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle))
-        return Sample(
-            at_s,
-            None if utilization is None else utilization / 100,
-            None if memory is None else int(memory),
-            None if millijoules is None else millijoules / 1000,
-        )
-
-    def _ask(self, question: Callable[[], float]) -> float | None:
-        try:
-            return question()
-        except self._library.NVMLError:
-            return None
-
-
-def find_nvml() -> Nvml | None:
-    """NVML where nvidia-ml-py is installed and a driver answers; otherwise None, without an error."""
-    try:
-        return Nvml(import_module("pynvml"))
-    except ImportError:
-        return None
-    except Exception:  # noqa: BLE001 # pynvml raises its own types: no driver, no permission, a version mismatch
-        _log.debug("NVML does not answer; calls get no GPU spans", exc_info=True)
-        return None
-
-
 class GpuSampler:
-    """Samples every device on a background thread while calls are running, and sums up a call's stretch."""
+    """Samples every device on a background thread while calls are running, and sums up a call's stretch.
 
-    def __init__(self, nvml: Nvml, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._nvml = nvml
+    With `for_metrics` it goes on between calls, seldomer, so that metrics see idle time, too.
+    """
+
+    def __init__(
+        self, driver: Driver, clock_s: Callable[[], float] = time.monotonic, *, for_metrics: bool = False
+    ) -> None:
+        self._driver = driver
         self._clock_s = clock_s
-        self._devices = nvml.devices()
+        self._idle_s = IDLE_INTERVAL_S if for_metrics else None
+        self._devices = driver.devices()
         self._shares = Shares()
         self._history = {device.id: deque[Sample](maxlen=HISTORY_SAMPLES) for device in self._devices}
         self._wake = threading.Event()
         self._pid = 0
+        self._told_s = clock_s()
         self.sample_once()
+        self._first = {device.id: history[0] for device, history in self._with_history()}
 
     def enter(self) -> tuple[float, float]:
         """A call begins: its mark, for `leave`."""
@@ -138,7 +82,31 @@ class GpuSampler:
     def sample_once(self) -> None:
         """Read every device now."""
         for device in self._devices:
-            self._history[device.id].append(self._nvml.sample(device, self._clock_s()))
+            self._history[device.id].append(self._driver.sample(device, self._clock_s()))
+
+    def utilization_since_last(self) -> list[tuple[dict[str, str], float]]:
+        """Each device's mean busy share since this was last asked, each reading for the time before it."""
+        since_s, self._told_s = self._told_s, self._clock_s()
+        means = [(device, mean_since(history, since_s)) for device, history in self._with_history()]
+        return [(labels(device), mean) for device, mean in means if mean is not None]
+
+    def memory_now(self) -> list[tuple[dict[str, str], int]]:
+        """Bytes in use on each device."""
+        read = [(device, history[-1].memory_bytes) for device, history in self._with_history()]
+        return [(labels(device), used) for device, used in read if used is not None]
+
+    def joules_so_far(self) -> list[tuple[dict[str, str], float]]:
+        """What each device consumed since this process began to look: the driver's own count is older than it."""
+        found: list[tuple[dict[str, str], float]] = []
+        for device, history in self._with_history():
+            first, last = self._first[device.id].energy_joules, history[-1].energy_joules
+            if first is not None and last is not None:
+                found.append((labels(device), last - first))
+        return found
+
+    def _with_history(self) -> Iterator[tuple[Device, tuple[Sample, ...]]]:
+        for device in self._devices:
+            yield device, tuple(self._history[device.id])
 
     def _use(self, device: Device, start_s: float, end_s: float) -> GpuUse | None:
         samples = stretch(tuple(self._history[device.id]), start_s, end_s)
@@ -159,7 +127,7 @@ class GpuSampler:
             threading.Thread(target=self._work, name="pennytrace-gpu", daemon=True).start()
 
     def _work(self) -> None:
-        while self._wake.wait():
+        while self._wake.wait(self._idle_s) or self._idle_s is not None:
             self._wake.clear()
             if self._shares.running:  # asked after clearing, so that a call which begins meanwhile is not missed
                 self._wake.set()
@@ -199,6 +167,22 @@ class Shares:
         self._last_s = now_s
 
 
+def mean_since(samples: Sequence[Sample], since_s: float) -> float | None:
+    """The busy share since then, each reading weighted by the time before it; None without a reading."""
+    busy = seconds = 0.0
+    for sample in samples:
+        if sample.at_s > since_s and sample.utilization is not None:
+            busy += sample.utilization * (sample.at_s - since_s)
+            seconds += sample.at_s - since_s
+            since_s = sample.at_s
+    return busy / seconds if seconds else None
+
+
+def labels(device: Device) -> dict[str, str]:
+    """The attributes of a device's metrics."""
+    return {names.HARDWARE_ID: device.id, names.HARDWARE_NAME: device.name, names.HARDWARE_TYPE: "gpu"}
+
+
 def stretch(samples: Sequence[Sample], start_s: float, end_s: float) -> Sequence[Sample]:
     """The samples within a call, and those just before it: one alone has no energy, an old one says nothing."""
     times = [sample.at_s for sample in samples]
@@ -211,10 +195,3 @@ def watts(samples: Sequence[Sample]) -> float | None:
     if len(read) < 2 or read[-1][0] <= read[0][0]:  # a difference takes two readings
         return None
     return (read[-1][1] - read[0][1]) / (read[-1][0] - read[0][0])
-
-
-def _visible(index: int, device_id: str, visible: str | None) -> bool:
-    if visible is None:
-        return True
-    wanted = [part.strip() for part in visible.split(",") if part.strip()]
-    return any(str(index) == want or (want.startswith("GPU-") and device_id.startswith(want)) for want in wanted)

@@ -17,6 +17,8 @@ TENANT: Final = "pennytrace.tenant"
 VARIANT: Final = "pennytrace.variant"
 MODEL_VERSION: Final = "pennytrace.model.version"
 RESPONSE_CACHE_HIT: Final = "pennytrace.response_cache.hit"
+LEVER: Final = "pennytrace.lever"
+PROMPT_FINGERPRINT: Final = "pennytrace.prompt.fingerprint"
 STREAM_ABANDONED: Final = "pennytrace.stream.abandoned"
 
 OPERATION: Final = "gen_ai.operation.name"
@@ -36,9 +38,32 @@ CACHE_READ_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 CACHE_WRITE_TOKENS: Final = "gen_ai.usage.cache_write.input_tokens"
 CACHE_WRITE_1H_TOKENS: Final = "pennytrace.usage.cache_write_1h.input_tokens"
 REASONING_TOKENS: Final = "gen_ai.usage.reasoning.output_tokens"
+ROWS: Final = "pennytrace.usage.rows"
+
+TOKEN_USAGE: Final = "gen_ai.client.token.usage"  # noqa: S105 # no password
+OPERATION_DURATION: Final = "gen_ai.client.operation.duration"
+"""This and the one above are what dashboards still read; those below are their successors in the conventions."""
+INFERENCE_DURATION: Final = "gen_ai.client.inference.duration"
+INFERENCE_OPERATIONS: Final = frozenset({"chat", "generate_content", "text_completion"})
+TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105 # no password
+TOKEN_MODALITY: Final = "gen_ai.token.modality"  # noqa: S105 # no password
+TOKEN_COUNTERS: Final = {
+    INPUT_TOKENS: "gen_ai.client.inference.usage.input_tokens",
+    OUTPUT_TOKENS: "gen_ai.client.inference.usage.output_tokens",
+    CACHE_READ_TOKENS: "gen_ai.client.inference.usage.cache_read.input_tokens",
+    CACHE_WRITE_TOKENS: "gen_ai.client.inference.usage.cache_write.input_tokens",
+    REASONING_TOKENS: "gen_ai.client.inference.usage.reasoning.output_tokens",
+}
+SPANS_PROCESSED: Final = "otel.sdk.processor.span.processed"
+SPANS_EXPORTED: Final = "otel.sdk.exporter.span.exported"
 
 HARDWARE_ID: Final = "hw.id"
 HARDWARE_NAME: Final = "hw.name"
+HARDWARE_TYPE: Final = "hw.type"
+HARDWARE_UTILIZATION: Final = "hw.gpu.utilization"
+HARDWARE_MEMORY: Final = "hw.gpu.memory.usage"
+HARDWARE_ENERGY: Final = "hw.energy"
+PROCESS_ID: Final = "process.pid"
 GPU_UTILIZATION: Final = "pennytrace.gpu.utilization"
 GPU_MEMORY_BYTES: Final = "pennytrace.gpu.memory_bytes"
 GPU_ENERGY_JOULES: Final = "pennytrace.gpu.energy_joules"

@@ -1,59 +1,101 @@
-"""`@observe`: one span around a call of whatever kind the function is."""
+"""`observe` in its three forms: on a function of any kind, around a block, and by hand."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from opentelemetry import trace
-from opentelemetry.trace import SpanKind
-
-from pennytrace import _names as names
-from pennytrace._call import Call, Request, current_call
+from pennytrace._call import CALL_KEY
+from pennytrace._context import attach, before, detach, get_current, reset
 from pennytrace._errors import ConfigurationError
-from pennytrace._guard import Guard
-from pennytrace._runtime import installed
-from pennytrace._streams import is_stream, observed_async_generator, observed_generator, observed_stream
+from pennytrace._observation import Observation, Options, Text
+from pennytrace._streams import observed_async_generator, observed_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from types import TracebackType
 
-    from pennytrace._runtime import Runtime
+    from pennytrace._record import Call
 
 # Decorated functions take and return anything; Any is what the decorated code says.
 # ruff: noqa: ANN401
 
 F = TypeVar("F", bound=Callable[..., Any])
-Text = str | Callable[..., str | None]
-"""A string, or a callable that gets the function's own arguments and returns one (or None)."""
 
-_starting = Guard("starting a span")
-_resolving = Guard("resolving an option of @observe")
-_wrapping = Guard("following a returned stream")
+_TEXTS = frozenset(Options.__dataclass_fields__) - {"usage", "stream"}
+_KEPT_MAX = 512
+"""Options of `with observe(…)` and `start(…)` that stay worked out; more of them start again."""
+_kept: dict[tuple[tuple[str, Any], ...], Observation] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What one `@observe` was told; `observe` documents each."""
+class Observe:
+    """What `observe(…)` returns: call it with a function, or enter it. Safe to keep and to share."""
 
-    endpoint: str | None = None
-    model: Text | None = None
-    provider: str | None = None
-    operation: str | None = None
-    tenant: Text | None = None
-    variant: Text | None = None
-    model_version: str | None = None
-    usage: Callable[[Any], object] | None = None
-    name: str | None = None
-    stream: bool | None = None
+    __slots__ = ("_entered", "_options")
 
-    @property
-    def is_model_call(self) -> bool:
-        """Whether the function itself calls a model, by what the user declared."""
-        return any(told is not None for told in (self.model, self.provider, self.operation, self.usage))
+    def __init__(self, **options: Any) -> None:
+        _observation(options)  # so that a wrong option is an error here and now
+        self._options = options
+        self._entered: list[Call] = []
+
+    def __call__(self, function: F) -> F:
+        """The function, observed."""
+        observed: F = _observed(function, _options(self._options))
+        return observed
+
+    def __enter__(self) -> Call:
+        call = start(**self._options)
+        if call.context is not None:
+            call.token = attach(call.context)
+        self._entered.append(call)
+        return call
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        call = self._leave()
+        if call is None:
+            return
+        if isinstance(error, GeneratorExit):
+            call.follow()
+            call.abandoned = True
+            error = None
+        call.end(error)
+
+    async def __aenter__(self) -> Call:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, at)
+
+    def _leave(self) -> Call | None:
+        """The call that was entered here last, no longer current.
+
+        A block around a `yield` may be left in another context than it was entered in, where another call or none is
+        current; that one then stays. Where this object is shared, a call of this context goes before others.
+        """
+        around = get_current()
+        current = around.get(CALL_KEY)
+        for call in reversed(self._entered):
+            if call is current:
+                self._entered.remove(call)
+                _go_out_of(call)
+                return call
+        for call in reversed(self._entered):
+            if call.token is not None and (outside := before(call.token, around)) is not None:
+                self._entered.remove(call)
+                call.outside = outside
+                return call
+        return self._entered.pop() if self._entered else None
+
+
+def _go_out_of(call: Call) -> None:
+    """Back to what was current before the call, past calls that were left meanwhile."""
+    if call.token is not None:
+        detach(call.token)
+    while (outside := getattr(get_current().get(CALL_KEY), "outside", None)) is not None:
+        attach(outside)
 
 
 @overload
@@ -71,9 +113,11 @@ def observe(
     usage: Callable[[Any], object] | None = None,
     name: str | None = None,
     stream: bool | None = None,
-) -> Callable[[F], F]: ...
+) -> Observe: ...
 def observe(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Observe a function, method, coroutine, generator or async generator; as `@observe` or `@observe(…)`.
+
+    Or a block: `with observe(…) as call:`, or `async with`; `call` is a `Call`.
 
     endpoint: what the bill is grouped by, such as "/chat". model, provider, operation: of the model call,
     where the response does not say (operation is "chat" by default). tenant, variant, model_version: dimensions.
@@ -84,55 +128,105 @@ def observe(function: Callable[..., Any] | None = None, /, **options: Any) -> An
     Raises ConfigurationError for an unknown option or something that is no function, when decorating; the
     decorated function raises what it always raised.
     """
-    told = _options(options)
     if function is None:
-        return partial(_observed, options=told)
-    return _observed(function, told)
+        return Observe(**options)
+    return _observed(function, _options(options))
+
+
+def start(**options: Any) -> Call:
+    """Begin a call by hand, for code that ends elsewhere than it begins; end it with `call.end()`.
+
+    Options are those of `observe`, without callables of arguments. The call is not current: what should see it
+    (`pennytrace.record_usage`, spans below it) runs within `with call.active():`.
+    """
+    return _observation(options).open((), {})
+
+
+def _observation(options: dict[str, Any]) -> Observation:
+    key = tuple(options.items())
+    try:
+        found = _kept.get(key)
+    except TypeError:  # an option that has no hash
+        return _made(options)
+    if found is None:
+        if len(_kept) >= _KEPT_MAX:
+            _kept.clear()
+        found = _kept[key] = _made(options)
+    return found
+
+
+def _made(options: dict[str, Any]) -> Observation:
+    told = _options(options)
+    return Observation(told, _span_name(told, told.operation or "call"))
 
 
 def _options(options: dict[str, Any]) -> Options:
     try:
-        return Options(**options)
+        return Options(**{name: _said(name, value) for name, value in options.items()})
     except TypeError:
         known = ", ".join(Options.__dataclass_fields__)
         raise ConfigurationError(f"expected options of @observe among {known}; got {', '.join(options)}") from None
 
 
-def _observed(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
-    if not callable(function) or inspect.isclass(function):
+def _said(option: str, value: Any) -> Any:
+    """Texts as texts: a tenant is often a number or a UUID."""
+    if value is None or isinstance(value, str) or callable(value) or option not in _TEXTS:
+        return value
+    return str(value)
+
+
+def _span_name(options: Options, otherwise: str) -> str:
+    if options.name or options.endpoint:
+        return options.name or options.endpoint or otherwise
+    if isinstance(options.model, str):
+        return f"{options.operation or 'chat'} {options.model}"
+    return otherwise
+
+
+def _observed(function: Callable[..., Any], options: Options) -> Any:
+    if not callable(function) or isinstance(function, (type, staticmethod, classmethod)):
         raise ConfigurationError(
             f"expected a function to observe, got {function!r}; "
             "put @observe on methods, below @classmethod, @staticmethod or @property, and give options by name"
         )
-    observation = Observation(options, options.name or _span_name(function, options))
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    observation = Observation(options, _span_name(options, name))
     if inspect.isasyncgenfunction(function):
         return observed_async_generator(function, observation.open)
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) and not _is_awaited(function):
         return observed_generator(function, observation.open)
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) or _is_awaited(function):
         return _observed_coroutine(function, observation)
     return _observed_function(function, observation)
 
 
-def _span_name(function: Callable[..., Any], options: Options) -> str:
-    if options.endpoint:
-        return options.endpoint
-    if isinstance(options.model, str):
-        return f"{options.operation or 'chat'} {options.model}"
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
+def _is_awaited(function: Callable[..., Any]) -> bool:
+    """Whether `types.coroutine` made the generator function into one whose results are awaited."""
+    code = getattr(function, "__code__", None)
+    return code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _observed_function(function: Callable[..., Any], observation: Observation) -> Callable[..., Any]:
+    open_call, close, not_read = observation.open, observation.close, observation.not_read
+
     @wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        call = observation.open(args, kwargs)
+        call = open_call(args, kwargs)
+        token = attach(call.context)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # open: it has one
         try:
-            with call.active():
-                result = function(*args, **kwargs)
+            result = function(*args, **kwargs)
         except BaseException as error:
-            call.finish(error)
+            detach(token)
+            call.end(error)
             raise
-        return observation.close(call, result)
+        try:  # noqa: SIM105 # as `detach` does; a call of anything here would cost every call
+            reset(token)
+        except ValueError:
+            pass
+        if type(result) in not_read:
+            call.end()
+            return result
+        return close(call, result)
 
     return wrapper
 
@@ -144,82 +238,8 @@ def _observed_coroutine(function: Callable[..., Any], observation: Observation) 
         try:
             coroutine = function(*args, **kwargs)
         except BaseException as error:
-            call.finish(error)
+            call.end(error)
             raise
         return await observation.awaited(call, coroutine)
 
     return wrapper
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """One decorated function: opens a call, and closes it or hands it on to the stream that was returned."""
-
-    options: Options
-    span_name: str
-
-    def open(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Start a span; a failure to do so gives a call that records nothing."""
-        runtime = installed()
-        with _starting:
-            return self._open(runtime, args, kwargs)
-        return Call(runtime, trace.INVALID_SPAN, Request(), None)
-
-    def close(self, call: Call, result: Any) -> Any:
-        """End the call with its result, or return a stream or coroutine that ends it when it ends."""
-        if inspect.iscoroutine(result):
-            return self.awaited(call, result)
-        if call.recording:
-            with _wrapping:
-                if is_stream(result, self.options.stream):
-                    return observed_stream(result, call)
-        try:
-            call.see(result)
-        finally:  # `see` raises in strict mode
-            call.finish()
-        return result
-
-    async def awaited(self, call: Call, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Await the coroutine within the call, and close the call with its result."""
-        try:
-            with call.active():
-                result = await coroutine
-        except BaseException as error:
-            call.finish(error)
-            raise
-        return self.close(call, result)
-
-    def _open(self, runtime: Runtime, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        options, parent = self.options, current_call()
-        tenant = _resolve(options.tenant, args, kwargs) or (parent.tenant if parent is not None else None)
-        attributes = {
-            names.SPAN_KIND: names.KIND_REQUEST if parent is None else None,
-            names.ENDPOINT: options.endpoint,
-            names.TENANT: tenant,
-            names.VARIANT: _resolve(options.variant, args, kwargs),
-            names.MODEL_VERSION: options.model_version,
-        }
-        span = runtime.tracer.start_span(
-            self.span_name,
-            kind=SpanKind.CLIENT if options.is_model_call else SpanKind.INTERNAL,
-            attributes={name: value for name, value in attributes.items() if value},
-        )
-        call = Call(runtime, span, self._request(args, kwargs), parent)
-        call.tenant = tenant
-        return call
-
-    def _request(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Request:
-        options = self.options
-        model = _resolve(options.model, args, kwargs)
-        if model is None and isinstance(named := kwargs.get("model"), str):
-            model = named
-        return Request(model, options.provider, options.operation, options.is_model_call, options.usage)
-
-
-def _resolve(option: Text | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-    if option is None or isinstance(option, str):
-        return option
-    with _resolving:
-        found = cast("object", option(*args, **kwargs))
-        return None if found is None else str(found)
-    return None

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from types import TracebackType
 
-    from pennytrace._call import Call
+    from pennytrace._call import Observed
 
-    OpenCall = Callable[[tuple[Any, ...], dict[str, Any]], Call]
+    OpenCall = Callable[[tuple[Any, ...], dict[str, Any]], Observed]
 
 # A consumer may send anything into a generator and get anything back: Any is what the decorated code says.
 # ruff: noqa: ANN401
@@ -34,17 +34,17 @@ def observed_generator(
         except BaseException as error:
             _finish_failed(call, error)
             raise
-        call.finish()
+        call.end()
         return result
 
     return wrapper
 
 
-def _steps(call: Call, source: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def _steps(call: Observed, source: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     step = partial(next, source)
     while True:
         try:
-            with call.active():
+            with call.step():
                 item = step()
         except StopIteration as stop:
             return stop.value
@@ -52,7 +52,7 @@ def _steps(call: Call, source: Generator[Any, Any, Any]) -> Generator[Any, Any, 
         try:
             sent = yield item
         except GeneratorExit:
-            with call.active():
+            with call.step():
                 source.close()
             raise
         except BaseException as thrown:  # noqa: BLE001 # handed to the producer, as `yield from` would
@@ -74,7 +74,7 @@ def observed_async_generator(
             step: Callable[[], Any] = source.__anext__
             while True:
                 try:
-                    with call.active():
+                    with call.step():
                         item = await step()
                 except StopAsyncIteration:
                     break
@@ -82,7 +82,7 @@ def observed_async_generator(
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    with call.active():
+                    with call.step():
                         await source.aclose()
                     raise
                 except BaseException as thrown:  # noqa: BLE001 # handed to the producer
@@ -92,7 +92,7 @@ def observed_async_generator(
         except BaseException as error:
             _finish_failed(call, error)
             raise
-        call.finish()
+        call.end()
 
     return wrapper
 
@@ -105,34 +105,34 @@ def is_stream(value: object, told: bool | None) -> bool:
     kind = type(value)
     if told is False or not (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
         return False
-    if told or isinstance(value, GeneratorType | AsyncGeneratorType):
+    if told or kind is GeneratorType or kind is AsyncGeneratorType:
         return True
     return kind.__name__.endswith(("Stream", "StreamWrapper"))
 
 
-def observed_stream(value: Any, call: Call) -> Any:
+def observed_stream(value: Any, call: Observed) -> Any:
     """The stream in a thin proxy that passes for it: same attributes, same `isinstance`."""
     proxy = _ObservedAsyncStream if hasattr(type(value), "__anext__") else _ObservedStream
     return proxy(value, _streaming(call))
 
 
-def _streaming(call: Call) -> Call:
-    call.streams = True
+def _streaming(call: Observed) -> Observed:
+    call.follow()
     return call
 
 
-def _finish_failed(call: Call, error: BaseException) -> None:
+def _finish_failed(call: Observed, error: BaseException) -> None:
     if isinstance(error, GeneratorExit):
         call.abandoned = True
-        call.finish()
+        call.end()
     else:
-        call.finish(error)
+        call.end(error)
 
 
 class _Observed:
     """What both proxies share: everything that is not iteration goes to the stream itself."""
 
-    def __init__(self, source: Any, call: Call) -> None:
+    def __init__(self, source: Any, call: Observed) -> None:
         self._pennytrace_source = source
         self._pennytrace_call = call
 
@@ -149,7 +149,7 @@ class _Observed:
     def _abandon(self) -> None:
         call = self._pennytrace_call
         call.abandoned = True
-        call.finish()
+        call.end()
 
 
 class _ObservedStream(_Observed):
@@ -184,13 +184,13 @@ class _ObservedStream(_Observed):
     def _step(self, step: Callable[[], Any]) -> Any:
         call = self._pennytrace_call
         try:
-            with call.active():
+            with call.step():
                 item = step()
         except StopIteration:
-            call.finish()
+            call.end()
             raise
         except BaseException as error:
-            call.finish(error)
+            call.end(error)
             raise
         call.chunk(item)
         return item
@@ -233,13 +233,13 @@ class _ObservedAsyncStream(_Observed):
     async def _step(self, step: Callable[[], Any]) -> Any:
         call = self._pennytrace_call
         try:
-            with call.active():
+            with call.step():
                 item = await step()
         except StopAsyncIteration:
-            call.finish()
+            call.end()
             raise
         except BaseException as error:
-            call.finish(error)
+            call.end(error)
             raise
         call.chunk(item)
         return item

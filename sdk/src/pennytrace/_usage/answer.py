@@ -12,7 +12,8 @@ class Answer:
     """One response, or the part of a streamed one that has been seen.
 
     `key` tells two responses apart: the provider's response id, or the usage object itself where a
-    complete response has no id; None for parts that belong to whatever came before them.
+    complete response has no id; None for parts that belong to whatever came before them. `reused`: an own
+    cache gave it, so nothing was paid.
     """
 
     usage: Usage = field(default_factory=Usage)
@@ -22,6 +23,7 @@ class Answer:
     provider: str | None = None
     operation: str | None = None
     tier: str | None = None
+    reused: bool = False
 
     def same_call(self, other: Answer) -> bool:
         """Whether both speak of one model call."""

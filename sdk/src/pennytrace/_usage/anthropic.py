@@ -1,4 +1,4 @@
-"""Anthropic Messages: whole messages, `message_start` and `message_delta` events, bare usage objects.
+"""Anthropic Messages: whole messages, `message_start` and `message_delta` events, batch results, bare usage objects.
 
 Anthropic's `input_tokens` leaves out what was read from and written to the prompt cache; here all input
 is `input_tokens + cache_read_input_tokens + cache_creation_input_tokens`.
@@ -8,10 +8,12 @@ https://docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cac
 from __future__ import annotations
 
 from pennytrace._usage.answer import Answer
-from pennytrace._usage.shape import count, field, has, text
+from pennytrace._usage.shape import count, field, has, text, total
 from pennytrace._usage.usage import Usage
 
 _CACHE_FIELDS = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation")
+# Clouds that serve the same API put their name into the id.
+_PROVIDER_BY_ID = {"msg_bdrk_": "aws.bedrock", "msg_vrtx_": "gcp.vertex_ai"}
 
 
 def read(value: object, previous: Usage) -> Answer | None:
@@ -22,14 +24,18 @@ def read(value: object, previous: Usage) -> Answer | None:
         case "message_start" if has(value, "message"):
             return _message(field(value, "message"))
         case "message_delta" if has(value, "usage"):
-            return Answer(usage=_delta_usage(field(value, "usage"), previous), provider="anthropic", operation="chat")
+            return Answer(usage=_delta_usage(field(value, "usage"), previous), operation="chat")
+        case None if text(field(value, "result"), "type") == "succeeded":
+            return _message(field(field(value, "result"), "message"))
         case _:
             return None
 
 
 def read_usage(usage: object) -> Usage | None:
-    """A bare usage object, known by its cache fields; None when it has none of them."""
-    return _usage(usage) if any(has(usage, name) for name in _CACHE_FIELDS) else None
+    """A bare usage object, known by its cache fields; None when it has none of them, or OpenAI's names too."""
+    if has(usage, "prompt_tokens") or not any(has(usage, name) for name in _CACHE_FIELDS):
+        return None
+    return _usage(usage)
 
 
 def _message(message: object) -> Answer:
@@ -40,7 +46,7 @@ def _message(message: object) -> Answer:
         key=response_id or usage,
         model=text(message, "model"),
         response_id=response_id,
-        provider="anthropic",
+        provider=_PROVIDER_BY_ID.get((response_id or "")[:9], "anthropic"),
         operation="chat",
         tier=text(usage, "service_tier"),
     )
@@ -61,12 +67,10 @@ def _usage(usage: object) -> Usage:
 
 
 def _written(usage: object) -> int | None:
-    total = count(usage, "cache_creation_input_tokens")
-    if total is not None:
-        return total
-    parts = [count(usage, "cache_creation", f"ephemeral_{ttl}_input_tokens") for ttl in ("5m", "1h")]
-    known = [part for part in parts if part is not None]
-    return sum(known) if known else None
+    told = count(usage, "cache_creation_input_tokens")
+    if told is not None:
+        return told
+    return total(*(count(usage, "cache_creation", f"ephemeral_{ttl}_input_tokens") for ttl in ("5m", "1h")))
 
 
 def _split(usage: object, written: int | None) -> tuple[int | None, int | None]:

@@ -17,7 +17,7 @@ class Usage:
 
     `input_tokens` counts all input, cache reads and writes included; the cache fields are subsets of it.
     `reasoning_tokens` is a subset of `output_tokens`. A cache write whose lifetime the provider does not
-    state is a 5-minute one, its default.
+    state is a 5-minute one, its default. `rows` counts the predictions of a model that has no tokens.
     """
 
     input_tokens: int | None = None
@@ -26,11 +26,21 @@ class Usage:
     cache_write_5m_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
+    rows: int | None = None
 
     @property
     def known(self) -> bool:
         """Whether any count is known."""
-        return any(value is not None for value in self._values().values())
+        return not (
+            self.input_tokens
+            is self.output_tokens
+            is self.cache_read_tokens
+            is self.cache_write_5m_tokens
+            is self.cache_write_1h_tokens
+            is self.reasoning_tokens
+            is self.rows
+            is None
+        )
 
     @property
     def cache_write_tokens(self) -> int | None:
@@ -52,6 +62,7 @@ class Usage:
             names.CACHE_WRITE_TOKENS: self.cache_write_tokens,
             names.CACHE_WRITE_1H_TOKENS: self.cache_write_1h_tokens,
             names.REASONING_TOKENS: self.reasoning_tokens,
+            names.ROWS: self.rows,
         }
         return {name: value for name, value in found.items() if value is not None}
 
