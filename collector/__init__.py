@@ -1,10 +1,10 @@
 """OTLP in: spans and metric points from any exporter into the store."""
 
 from collector.counts import Count
-from collector.errors import CollectorError
+from collector.errors import CollectorError, JournalError
 from collector.grpc_server import GrpcServer, serve_grpc
 from collector.http_app import create_http_app
-from collector.ingest import Ingest, Receipt
+from collector.ingest import Ingest, JournalState, Receipt
 from collector.protocol import LOGS, METRICS, TRACES, Encoding, Signal
 from collector.settings import CollectorSettings
 
@@ -18,6 +18,8 @@ __all__ = [
     "Encoding",
     "GrpcServer",
     "Ingest",
+    "JournalError",
+    "JournalState",
     "Receipt",
     "Signal",
     "create_http_app",

@@ -1,4 +1,4 @@
-"""Counters that any thread adds to and that the server's metrics page reads."""
+"""Counters and gauges that any thread adds to and that the server's metrics page reads."""
 
 from __future__ import annotations
 
@@ -17,6 +17,16 @@ class Count(NamedTuple):
     value: float
 
 
+def items(what: str, signal: str, value: float, **labels: str) -> Count:
+    """A change to how many spans, data points or log records of a signal were received, stored, ..."""
+    return Count(f"pennytrace_{what}_items_total", {"signal": signal, **labels}, value)
+
+
+def items_now(where: str, signal: str, value: float) -> Count:
+    """A change to how many of them are in a place: `queue` or `journal`."""
+    return Count(f"pennytrace_{where}_items", {"signal": signal}, value)
+
+
 class Counts:
     """Named, labelled sums."""
 
@@ -26,9 +36,14 @@ class Counts:
 
     def add(self, name: str, value: float = 1, **labels: str) -> None:
         """Add `value` to the sum of this name and these labels."""
-        key = (name, tuple(sorted(labels.items())))
+        self.change(Count(name, labels, value))
+
+    def change(self, *changes: Count) -> None:
+        """Add several values at once: a snapshot has all of them or none."""
+        keyed = [((name, tuple(sorted(labels.items()))), value) for name, labels, value in changes]
         with self._guard:
-            self._sums[key] += value
+            for key, value in keyed:
+                self._sums[key] += value
 
     def snapshot(self) -> list[Count]:
         """All sums, ordered by name and labels."""

@@ -5,13 +5,24 @@ CollectorError
 ├── UnsupportedMediaError  415  INVALID_ARGUMENT    a content type or encoding that is not read here
 ├── BodyTooLargeError      413  RESOURCE_EXHAUSTED  over a limit; no RetryInfo, so clients give up
 └── UnavailableError       503  UNAVAILABLE         a passing state; clients keep the data and try again
+    ├── QueueFullError
+    ├── ClosingError
+    ├── JournalFullError
+    └── JournalWriteError
+
+JournalError               at the start, before there is any request
+├── JournalBusyError       another process has the journal
+└── JournalUnusableError   its folder cannot be made or written
 
 Nothing passing is ever answered with 500, because OTLP clients drop their data on it.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class CollectorError(Exception):
@@ -65,3 +76,36 @@ class ClosingError(UnavailableError):
     """The collector is shutting down."""
 
     reason = "closing"
+
+
+class JournalFullError(UnavailableError):
+    """The journal, or the disk it is on, is at its bound."""
+
+    reason = "journal_full"
+
+
+class JournalWriteError(UnavailableError):
+    """The disk did not take what was to be acknowledged."""
+
+    reason = "journal_write"
+
+
+class JournalError(Exception):
+    """The journal cannot be opened."""
+
+
+class JournalBusyError(JournalError):
+    """Another process has the journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"journal {path} is in use by another process: stop it, or set [collector] journal")
+
+
+class JournalUnusableError(JournalError):
+    """The journal's folder cannot be made or written; `reason` is the system's word."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"cannot use {path} for the journal ({reason.lower()}): set [collector] journal")

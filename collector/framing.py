@@ -10,8 +10,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
-
 from collector import attributes
 from storage import otlp
 
@@ -20,8 +18,9 @@ if TYPE_CHECKING:
 
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-    from opentelemetry.proto.trace.v1.trace_pb2 import Span
+    from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
+    from collector.content import ContentFilter
     from collector.window import Window
 
 LENGTH_DELIMITED, FIXED64 = 2, 1
@@ -39,16 +38,6 @@ class Row:
         """The row as the engine reads it: its length, then its bytes."""
         return b"".join((varint(len(self.message) + len(self.own)), self.message, self.own))
 
-    def canonical(self) -> Row:
-        """The same row without what the official parser keeps but does not know.
-
-        The engine refuses a known field number of another wire type, a oneof set twice, and booleans other
-        than 0 and 1; the parser accepts them, and what it writes back has none of them.
-        """
-        message = ResourceSpans.FromString(bytes(self.message))
-        message.DiscardUnknownFields()
-        return Row(message.SerializeToString(), self.own)
-
 
 @dataclass(frozen=True, slots=True)
 class SpanBody:
@@ -57,35 +46,42 @@ class SpanBody:
     rows: tuple[Row, ...]
     items: int
     rejected: Mapping[str, int] = field(default_factory=dict[str, int])
+    content_dropped: int = 0
+    """Texts that went because message content is not kept."""
 
     @property
     def size_bytes(self) -> int:
         """Bytes of its rows."""
         return sum(len(row.message) + len(row.own) for row in self.rows)
 
-    def canonical(self) -> SpanBody:
-        """The same body with canonical rows."""
-        return SpanBody(tuple(row.canonical() for row in self.rows), self.items, self.rejected)
 
+def frame(
+    request: ExportTraceServiceRequest,
+    raw: bytes | None,
+    window: Window,
+    tenant: str,
+    content: ContentFilter,
+) -> SpanBody:
+    """Rows of the spans in `request` whose ids and times are sound, without the content that is not kept.
 
-def frame(request: ExportTraceServiceRequest, raw: bytes | None, window: Window, tenant: str) -> SpanBody:
-    """Rows of the spans in `request` whose ids and times are sound.
-
-    `raw` is what `request` was parsed from: when nothing is rejected its bytes go on as they are. None when
-    the request did not come as protobuf.
+    `raw` is what `request` was parsed from: messages from which nothing is taken go on as their own bytes. None
+    when the request did not come as protobuf.
     """
     rejected: Counter[str] = Counter()
     counts = [_drop_faulty(resource_spans, window, rejected) for resource_spans in request.resource_spans]
-    slices = message_slices(raw) if raw is not None and not rejected else None
+    edits = content.strip_spans(request, raw)
+    slices = message_slices(raw, counts) if raw is not None and not rejected else None
     rows = tuple(
         Row(
-            slices[position] if slices is not None else resource_spans.SerializeToString(),
+            slices[position]
+            if slices is not None and not edits[position].is_one
+            else resource_spans.SerializeToString(),
             own_fields(resource_spans.resource, tenant, window.received_ns),
         )
         for position, resource_spans in enumerate(request.resource_spans)
         if counts[position]
     )
-    return SpanBody(rows, sum(counts), rejected)
+    return SpanBody(rows, sum(counts), rejected, sum(edit.dropped for edit in edits))
 
 
 # OTLP calls ids of zeros invalid; stored, all such spans would be one.
@@ -94,9 +90,10 @@ NO_TRACE_ID, NO_SPAN_ID = bytes(16), bytes(8)
 
 def fault(span: Span, window: Window) -> str | None:
     """Why a span cannot be stored; None when it can."""
-    if len(span.trace_id) != 16 or span.trace_id == NO_TRACE_ID:
+    trace_id, span_id = span.trace_id, span.span_id
+    if len(trace_id) != 16 or trace_id == NO_TRACE_ID:
         return "bad_trace_id"
-    if len(span.span_id) != 8 or span.span_id == NO_SPAN_ID:
+    if len(span_id) != 8 or span_id == NO_SPAN_ID:
         return "bad_span_id"
     if len(span.parent_span_id) not in {0, 8}:
         return "bad_parent_span_id"
@@ -136,15 +133,30 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def message_slices(raw: bytes) -> list[memoryview] | None:
-    """The ResourceSpans messages in an accepted request, uncopied; None when it has fields besides them."""
+def read_varint(raw: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position`, and where it ends. Raises IndexError when it breaks off."""
+    value = shift = 0
+    while True:
+        byte = raw[position]
+        value |= (byte & 127) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 128:
+            return value, position
+
+
+def message_slices(raw: bytes, counts: Sequence[int]) -> list[memoryview] | None:
+    """The ResourceSpans messages in an accepted request, uncopied; None when it has fields besides them.
+
+    Those that hold no spans by `counts` come out empty: there may be very many of them.
+    """
     view, position, slices = memoryview(raw), 0, list[memoryview]()
+    nothing = view[:0]
     while position < len(raw):
-        tag, position = _read_varint(raw, position)
+        tag, position = read_varint(raw, position)
         if tag != RESOURCE_SPANS_TAG:
             return None
-        length, position = _read_varint(raw, position)
-        slices.append(view[position : position + length])
+        length, position = read_varint(raw, position)
+        slices.append(view[position : position + length] if counts[len(slices)] else nothing)
         position += length
     return slices
 
@@ -167,13 +179,3 @@ def _drop_faulty(resource_spans: ResourceSpans, window: Window, rejected: Counte
 
 def _bytes_field(number: int, value: bytes) -> bytes:
     return varint(number << 3 | LENGTH_DELIMITED) + varint(len(value)) + value
-
-
-def _read_varint(raw: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = raw[position]
-        value |= (byte & 127) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 128:
-            return value, position

@@ -1,7 +1,7 @@
-"""Group commit: bodies wait a moment for each other and are written together; each learns when it is stored.
+"""Group commit: bodies that come together are written together; each learns when it is on disk.
 
 One thread writes. It takes everything that queued while the previous commit ran, so commits grow with the
-load by themselves; the delay only matters when little is going on.
+load by themselves; a delay only matters when little is going on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ByteBudget:
         with self._guard:
             if self._used and self._used + size > self._bytes_max:
                 raise QueueFullError(
-                    f"expected at most {self._bytes_max} bytes waiting to be stored, got {self._used + size}: try again"
+                    f"expected at most {self._bytes_max} bytes waiting to be kept, got {self._used + size}: try again"
                 )
             self._used += size
 
@@ -76,13 +76,12 @@ class CommitLimits:
 
     delay_s: float
     bytes_max: int
-    items_max: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting(Generic[BodyT]):
     body: BodyT
-    stored: Future[None]
+    written: Future[None]
     due: float
     cost: int
 
@@ -90,13 +89,13 @@ class _Waiting(Generic[BodyT]):
 class GroupCommit(Generic[BodyT]):
     """A queue and the thread that empties it through `write`.
 
-    `write` stores what it can of a group and returns, body by body, None or the error that its sender gets.
+    `write` returns when the whole group is safe, or raises the CollectorError that all its senders get.
     """
 
     def __init__(
         self,
         name: str,
-        write: Callable[[Sequence[BodyT]], Sequence[CollectorError | None]],
+        write: Callable[[Sequence[BodyT]], None],
         limits: CommitLimits,
         budget: ByteBudget,
     ) -> None:
@@ -111,14 +110,14 @@ class GroupCommit(Generic[BodyT]):
         self._thread.start()
 
     def submit(self, body: BodyT) -> Future[None]:
-        """Queue a body; the future is done when it is stored, or has the CollectorError for its sender.
+        """Queue a body; the future is done when it is written, or has the CollectorError for its sender.
 
         Raises QueueFullError or ClosingError.
         """
         cost = body.size_bytes + BODY_OVERHEAD_BYTES
-        stored: Future[None] = Future()
-        stored.set_running_or_notify_cancel()  # a sender that goes away does not take its body back
-        waiting = _Waiting(body, stored, time.monotonic() + self._limits.delay_s, cost)
+        written: Future[None] = Future()
+        written.set_running_or_notify_cancel()  # a sender that goes away does not take its body back
+        waiting = _Waiting(body, written, time.monotonic() + self._limits.delay_s, cost)
         with self._changed:
             if self._closing:
                 raise ClosingError("the collector is shutting down: try again")
@@ -126,14 +125,15 @@ class GroupCommit(Generic[BodyT]):
             self._queue.append(waiting)
             self._queued_bytes += cost
             self._changed.notify()
-        return stored
+        return written
 
-    def close(self) -> None:
-        """Store everything that is queued, answer it, and end the thread."""
+    def close(self, timeout_s: float) -> bool:
+        """Write everything that is queued, answer it, and end the thread; whether it ended in time."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while group := self._next_group():
@@ -145,17 +145,13 @@ class GroupCommit(Generic[BodyT]):
             while not self._is_due():
                 self._changed.wait(self._seconds_left())
             group: list[_Waiting[BodyT]] = []
-            room_bytes, room_items = self._limits.bytes_max, self._limits.items_max
-            while self._queue and (not group or self._fits(room_bytes, room_items)):
+            room_bytes = self._limits.bytes_max
+            while self._queue and (not group or self._queue[0].cost <= room_bytes):
                 waiting = self._queue.popleft()
                 room_bytes -= waiting.cost
-                room_items -= waiting.body.items
                 self._queued_bytes -= waiting.cost
                 group.append(waiting)
             return group
-
-    def _fits(self, room_bytes: int, room_items: int) -> bool:
-        return self._queue[0].cost <= room_bytes and self._queue[0].body.items <= room_items
 
     def _is_due(self) -> bool:
         if self._closing:
@@ -168,15 +164,17 @@ class GroupCommit(Generic[BodyT]):
         return max(0.0, self._queue[0].due - time.monotonic()) if self._queue else None
 
     def _commit(self, group: list[_Waiting[BodyT]]) -> None:
-        errors: Sequence[CollectorError | None]
+        error: CollectorError | None = None
         try:
-            errors = self._write([waiting.body for waiting in group])
+            self._write([waiting.body for waiting in group])
+        except CollectorError as refused:
+            error = refused
         except Exception:  # the thread must go on: the senders keep their data and try again
             logger.exception("commit failed", extra={"bodies": len(group)})
-            errors = [UnavailableError("storing failed for a reason that was not foreseen: try again")] * len(group)
-        for waiting, error in zip(group, errors, strict=True):
+            error = UnavailableError("the request could not be kept for a reason that was not foreseen: try again")
+        for waiting in group:
             self._budget.give(waiting.cost)
             if error is None:
-                waiting.stored.set_result(None)
+                waiting.written.set_result(None)
             else:
-                waiting.stored.set_exception(error)
+                waiting.written.set_exception(error)

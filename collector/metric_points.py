@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from collector import attributes
-from collector.framing import service_name
+from collector.resource_columns import resource_columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         SummaryDataPoint,
     )
 
+    from collector.content import ContentFilter
     from collector.window import Window
 
 TEMPORALITY = {0: "unspecified", 1: "delta", 2: "cumulative"}
@@ -72,6 +73,8 @@ class PointBody:
     rows: tuple[dict[str, object], ...]
     size_bytes: int
     rejected: Mapping[str, int] = field(default_factory=dict[str, int])
+    content_dropped: int = 0
+    """Texts that went because message content is not kept."""
 
     @property
     def items(self) -> int:
@@ -79,8 +82,9 @@ class PointBody:
         return len(self.rows)
 
 
-def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str) -> PointBody:
-    """The data points of `request` whose times are sound."""
+def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str, content: ContentFilter) -> PointBody:
+    """The data points of `request` whose times are sound, without the content that is not kept."""
+    dropped = sum(content.strip_metrics(resource_metrics) for resource_metrics in request.resource_metrics)
     rejected: Counter[str] = Counter()
     rows: list[dict[str, object]] = []
     for row in _points(request, tenant):
@@ -89,7 +93,7 @@ def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str) ->
             rejected[reason] += 1
         else:
             rows.append({**row, "received_at": window.received_ns})
-    return PointBody(tuple(rows), request.ByteSize(), rejected)
+    return PointBody(tuple(rows), request.ByteSize(), rejected, dropped)
 
 
 def frame(bodies: Sequence[PointBody]) -> pl.DataFrame:
@@ -109,11 +113,7 @@ def _fault(row: Mapping[str, Any], window: Window) -> str | None:
 
 def _points(request: ExportMetricsServiceRequest, tenant: str) -> Iterator[dict[str, object]]:
     for resource_metrics in request.resource_metrics:
-        source: dict[str, object] = {
-            "service": service_name(resource_metrics.resource),
-            "resource": attributes.as_json(resource_metrics.resource.attributes).decode(),
-            "tenant": tenant,
-        }
+        source = resource_columns(resource_metrics.resource, tenant)
         for scope_metrics in resource_metrics.scope_metrics:
             scope = scope_metrics.scope.name
             for metric in scope_metrics.metrics:

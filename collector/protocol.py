@@ -1,16 +1,13 @@
 """What OTLP defines: the three signals, their messages, and parsing them.
 
-Protobuf bodies are parsed by the official parser, JSON ones by its JSON mapping after the ids, which OTLP
-writes as hex, have been put into the base64 that the mapping wants.
+Protobuf bodies are parsed by the official parser; JSON ones become its messages in collector/otlp_json.py.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from google.protobuf import json_format
@@ -19,16 +16,13 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as logs
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 
+from collector import otlp_json
 from collector.errors import InvalidBodyError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from google.protobuf.message import Message
-
-# The parser's own limit for protobuf is 100 messages deep; the same for JSON.
-DEPTH_MAX = 100
-ID_KEYS = frozenset({"traceId", "spanId", "parentSpanId"})
 
 
 class Encoding(StrEnum):
@@ -113,38 +107,9 @@ def _parse_protobuf(signal: Signal, body: bytes) -> Message:
 
 def _parse_json(signal: Signal, body: bytes) -> Message:
     try:
-        document = orjson.loads(body)
-        if not isinstance(document, dict):
-            raise TypeError(f"expected an object, got {type(document).__name__}")
-        _hex_ids_to_base64(document)
-        return json_format.ParseDict(
-            document, signal.request(), ignore_unknown_fields=True, max_recursion_depth=DEPTH_MAX
-        )
-    except (
-        orjson.JSONDecodeError,
-        json_format.ParseError,
-        binascii.Error,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+        return otlp_json.build(signal.request, orjson.loads(body))
+    except (orjson.JSONDecodeError, RecursionError, TypeError, ValueError, OverflowError) as error:
         raise InvalidBodyError(
             f"expected {signal.request.__name__} as OTLP JSON, got {len(body)} bytes that are not it ({error}): "
             "names are in lowerCamelCase, ids in hex"
         ) from error
-
-
-def _hex_ids_to_base64(document: object) -> None:
-    """Rewrite every id in place. Attribute values never match: there, names are values of "key"."""
-    pending = [document]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            fields = cast("dict[str, object]", node)
-            for key, value in fields.items():
-                if key in ID_KEYS and isinstance(value, str):
-                    fields[key] = base64.b64encode(bytes.fromhex(value)).decode()
-                elif isinstance(value, dict | list):
-                    pending.append(cast("object", value))
-        elif isinstance(node, list):
-            pending.extend(cast("list[object]", node))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -25,9 +26,18 @@ class EmbeddedLocation:
 
 @dataclass(frozen=True)
 class ServerLocation:
-    """A ClickHouse server, as http(s)://user:password@host:port; the database is created if missing."""
+    """A ClickHouse server, as http(s)://user:password@host:port; the database is created if missing.
+
+    `cluster` names a cluster of the server's configuration on which the tables are replicated and distributed;
+    empty: this one server.
+    """
 
     url: str
+    cluster: str = ""
+
+    def __post_init__(self) -> None:
+        if self.cluster and not re.fullmatch(r"[\w.-]+", self.cluster):
+            raise ValueError(f"expected a cluster's name of letters, digits, '_', '.' and '-', got {self.cluster!r}")
 
 
 Location = EmbeddedLocation | ServerLocation

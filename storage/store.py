@@ -20,13 +20,14 @@ import urllib3.exceptions
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from storage import migrations
+from storage.cluster import CLIENT_SETTINGS, clustered
 from storage.errors import (
     RETRYABLE_CODES,
     IncompatibleServerError,
     QueryError,
     StoreUnavailableError,
 )
-from storage.location import DirectoryLock, EmbeddedLocation, Location
+from storage.location import DirectoryLock, EmbeddedLocation, Location, ServerLocation
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
@@ -117,9 +118,15 @@ class Store:
         return self.frame(query, **parameters).to_dicts()
 
     def execute(self, statement: str, parameters: Mapping[str, object] | None = None) -> None:
-        """Run one statement that returns nothing."""
+        """Run one statement that returns nothing, on every node where the location is a cluster."""
         with self._client() as client:
-            client.command(statement, parameters=_bound(parameters))
+            for each in self._statements(statement):
+                client.command(each, parameters=_bound(parameters))
+
+    def _statements(self, statement: str) -> list[str]:
+        if isinstance(self.location, ServerLocation) and self.location.cluster:
+            return clustered(statement, self.location.cluster)
+        return [statement]
 
     def insert(self, table: str, frame: pl.DataFrame, token: str | None = None) -> None:
         """Insert a frame, columns matched by name. A token makes a second insert of the same frame do nothing."""
@@ -167,12 +174,14 @@ class Store:
             connect_timeout=CONNECT_TIMEOUT_S,
             send_receive_timeout=QUERY_TIMEOUT_S,
             autogenerate_session_id=False,
+            settings=CLIENT_SETTINGS if self.location.cluster else None,
         )
 
     def _create_database(self) -> None:
         with _translated_errors(self.location):
             client = self._connect(None)
-            client.command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
+            for statement in self._statements(f"CREATE DATABASE IF NOT EXISTS {DATABASE}"):
+                client.command(statement)
             client.close()
 
     def _require_version(self) -> None:

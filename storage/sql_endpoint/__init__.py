@@ -6,6 +6,7 @@ runs it on a read-only handle with limits.
 """
 
 from storage.sql_endpoint.reader import Limits
+from storage.sql_endpoint.refusal import UnknownKeyError, WrongKeyError
 from storage.sql_endpoint.service import create_sql_app
 
-__all__ = ["Limits", "create_sql_app"]
+__all__ = ["Limits", "UnknownKeyError", "WrongKeyError", "create_sql_app"]

@@ -8,6 +8,7 @@ TABLES = frozenset(
     [
         "spans",
         "metric_points",
+        "log_records",
         "calls",
         "cost_hourly",
         "replica_hourly",
@@ -18,6 +19,7 @@ TABLES = frozenset(
         "deliveries",
         "dirty_hours",
         "hour_runs",
+        "dropped_partitions",
         "schema_migrations",
     ]
 )

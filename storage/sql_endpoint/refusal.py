@@ -15,6 +15,8 @@ UNKNOWN_FORMAT = 73
 UNKNOWN_DATABASE = 81
 QUERY_IS_TOO_LARGE = 552
 ACCESS_DENIED = 497
+REQUIRED_PASSWORD = 194
+SOCKET_TIMEOUT = 209
 AUTHENTICATION_FAILED = 516
 
 NAMES = {
@@ -27,6 +29,8 @@ NAMES = {
     UNKNOWN_DATABASE: "UNKNOWN_DATABASE",
     QUERY_IS_TOO_LARGE: "QUERY_IS_TOO_LARGE",
     ACCESS_DENIED: "ACCESS_DENIED",
+    REQUIRED_PASSWORD: "REQUIRED_PASSWORD",
+    SOCKET_TIMEOUT: "SOCKET_TIMEOUT",
     AUTHENTICATION_FAILED: "AUTHENTICATION_FAILED",
 }
 # The HTTP statuses that ClickHouse answers these codes with; every other code is 500.
@@ -39,6 +43,8 @@ STATUSES = {
     47: 404,  # UNKNOWN_IDENTIFIER
     60: 404,  # UNKNOWN_TABLE
     UNKNOWN_DATABASE: 404,
+    REQUIRED_PASSWORD: 401,
+    SOCKET_TIMEOUT: 408,
     AUTHENTICATION_FAILED: 403,
     ACCESS_DENIED: 403,
     QUERY_IS_TOO_LARGE: 413,
@@ -51,6 +57,20 @@ class RefusedError(Exception):
     def __init__(self, code: int, message: str) -> None:
         self.code = code
         super().__init__(f"Code: {code}. DB::Exception: {message} ({NAMES[code]})")
+
+
+class UnknownKeyError(RefusedError):
+    """No API key came, or none that is known."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUIRED_PASSWORD, "expected an API key as password, as X-ClickHouse-Key or as Bearer")
+
+
+class WrongKeyError(RefusedError):
+    """A known API key that may not read."""
+
+    def __init__(self) -> None:
+        super().__init__(ACCESS_DENIED, "this API key is not for this: expected one with the scope read")
 
 
 class EngineError(Exception):

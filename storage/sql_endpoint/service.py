@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -24,6 +25,8 @@ from storage.sql_endpoint.refusal import (
     NOT_IMPLEMENTED,
     QUERY_IS_TOO_LARGE,
     READONLY,
+    REQUIRED_PASSWORD,
+    SOCKET_TIMEOUT,
     UNKNOWN_DATABASE,
     EngineError,
     RefusedError,
@@ -32,12 +35,16 @@ from storage.sql_endpoint.refusal import (
 from storage.store import DATABASE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from storage.store import Store
 
+    RequireKey = Callable[[Sequence[str]], None]
+
 logger = logging.getLogger(__name__)
 
+# A statement is a few hundred kilobytes at most.
+STATEMENT_TIMEOUT_S = 30
 USER = "reader"
 FORMAT_DEFAULT = "TabSeparated"
 # Clients send these with every statement. They are about the transport, or limits that ours are below.
@@ -78,10 +85,13 @@ class _Asked:
     parameters: dict[str, str]
 
 
-def create_sql_app(store: Store, password: str | None, limits: Limits | None = None) -> FastAPI:
+def create_sql_app(
+    store: Store, password: str | None, limits: Limits | None = None, require_key: RequireKey | None = None
+) -> FastAPI:
     """The endpoint over an embedded store: GET or POST /, GET /ping.
 
-    The user is `reader`. Without a password, only programs on this machine are answered. The application
+    The user is `reader`. With `require_key`, which raises a RefusedError unless one of the keys that came may read,
+    a key goes in the password's place. Without either, only programs on this machine are answered. The application
     closes its handles on the engine when it shuts down; the store has to be open until then.
     Raises ValueError for a store on a ClickHouse server, which has an endpoint of its own.
     """
@@ -93,7 +103,7 @@ def create_sql_app(store: Store, password: str | None, limits: Limits | None = N
     reader = Reader(store.location.path, limits)
     guard = Guard(reader)
     limiter = CapacityLimiter(2 * HANDLES_MAX)
-    if not password:
+    if not password and not require_key:
         logger.info("The SQL endpoint has no password: it answers everyone on this machine, and nobody else")
 
     @asynccontextmanager
@@ -114,28 +124,34 @@ def create_sql_app(store: Store, password: str | None, limits: Limits | None = N
     @app.api_route("/", methods=["GET", "POST"])
     async def root(request: Request) -> Response:
         try:
-            _authenticate(request, password)
-            asked = await _asked(request, limits.max_query_size)
+            _authenticate(request, password, require_key)
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
+                asked = await _asked(request, limits.max_query_size)
             if not asked.text.strip():
                 return Response("Ok.\n", media_type="text/plain")
             return await to_thread.run_sync(answer, asked, limiter=limiter)
         except (RefusedError, EngineError) as error:
             return _failed(error)
+        except TimeoutError:
+            return _failed(RefusedError(SOCKET_TIMEOUT, f"the statement did not come within {STATEMENT_TIMEOUT_S} s"))
 
     return app
 
 
-def _authenticate(request: Request, password: str | None) -> None:
-    if not password:
+def _authenticate(request: Request, password: str | None, require_key: RequireKey | None) -> None:
+    if not password and not require_key:
         _require_this_machine(request)
         return
     user, given = _credentials(request)
-    is_right = hmac.compare_digest(given.encode(), password.encode())
-    if user != USER or not is_right:
-        raise RefusedError(
-            AUTHENTICATION_FAILED,
-            f"{user}: Authentication failed: expected the user {USER} and its password, by Basic or X-ClickHouse-Key",
-        )
+    if password and user == USER and hmac.compare_digest(given.encode(), password.encode()):
+        return
+    if require_key:
+        require_key([secret for secret in (given, *_other_keys(request)) if secret])
+        return
+    raise RefusedError(
+        AUTHENTICATION_FAILED,
+        f"{user}: Authentication failed: expected the user {USER} and its password, by Basic or X-ClickHouse-Key",
+    )
 
 
 def _credentials(request: Request) -> tuple[str, str]:
@@ -150,6 +166,12 @@ def _credentials(request: Request) -> tuple[str, str]:
     except (binascii.Error, UnicodeDecodeError):
         return "", ""
     return user, given
+
+
+def _other_keys(request: Request) -> list[str]:
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    bearer = rest.strip() if scheme.lower() == "bearer" else ""
+    return [bearer, request.headers.get("x-api-key", "").strip()]
 
 
 def _require_this_machine(request: Request) -> None:
@@ -215,6 +237,8 @@ def _answered(content: bytes, output_format: str) -> Response:
 
 def _failed(error: RefusedError | EngineError) -> Response:
     headers = _headers() | {"X-ClickHouse-Exception-Code": str(error.code)}
+    if error.code == REQUIRED_PASSWORD:
+        headers["WWW-Authenticate"] = 'Basic realm="Pennytrace"'
     return Response(f"{error}\n", http_status(error.code), headers, "text/plain; charset=UTF-8")
 
 

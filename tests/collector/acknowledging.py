@@ -12,8 +12,10 @@ from storage import EmbeddedLocation, Store
 from tests.collector.serving import serve
 
 if __name__ == "__main__":
-    settings = CollectorSettings(commit_delay_ms=5)
-    store = Store.open(EmbeddedLocation(Path(sys.argv[1])))
-    with serve(Ingest(store, settings, clock=lambda: datetime.now(UTC)), settings) as serving:
+    data = Path(sys.argv[1])
+    # Segments as short as can be, so that a kill is likely to come while one is rolled, stored or removed.
+    settings = CollectorSettings(segment_seconds=0, segment_bytes_max=8192)
+    store = Store.open(EmbeddedLocation(data))
+    with serve(Ingest(store, settings, lambda: datetime.now(UTC), data / "journal"), settings) as serving:
         print(serving.http_port, flush=True)  # noqa: T201 (the test reads it)
         time.sleep(600)

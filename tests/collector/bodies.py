@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector import CollectorSettings
+from collector.content import ContentFilter
+
 if TYPE_CHECKING:
     from opentelemetry.proto.resource.v1.resource_pb2 import Resource
     from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 7, 1, 12, 30, tzinfo=UTC)
 NOW_NS = int(NOW.timestamp()) * 10**9
 SECOND_NS, DAY_NS = 10**9, 86_400 * 10**9
+# For tests of something else than content.
+KEEPS_CONTENT = ContentFilter(CollectorSettings(keep_message_content=True))
 
 
 def name_service(resource: Resource, service: str) -> None:

@@ -18,25 +18,41 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
+class SettledStore(Store):
+    """A store that reads only when everything that was acknowledged is in it, as a reader a second later does."""
+
+    def frame_of(self, sql, parameters=None, settings=None):
+        for ingest in self.feeders:
+            assert ingest.flush(30), ingest.journal_state()
+        return super().frame_of(sql, parameters, settings)
+
+    feeders: tuple[Ingest, ...] = ()
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(EmbeddedLocation(tmp_path / "data"))
+def store(tmp_path: Path) -> Iterator[SettledStore]:
+    store = SettledStore.open(EmbeddedLocation(tmp_path / "data"))
     yield store
     store.close()
 
 
 @pytest.fixture
-def settings() -> CollectorSettings:
-    """Small limits, so that a test can reach them."""
-    return CollectorSettings(
-        body_bytes_max=MIB, decompressed_bytes_max=2 * MIB, commit_delay_ms=5, metrics_commit_delay_ms=5
-    )
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "journal"
 
 
 @pytest.fixture
-def ingest(store: Store, settings: CollectorSettings) -> Iterator[Ingest]:
-    ingest = Ingest(store, settings, clock=lambda: NOW)
+def settings() -> CollectorSettings:
+    """Small limits, so that a test can reach them."""
+    return CollectorSettings(body_bytes_max=MIB, decompressed_bytes_max=2 * MIB, commit_delay_ms=5)
+
+
+@pytest.fixture
+def ingest(store: SettledStore, settings: CollectorSettings, journal: Path) -> Iterator[Ingest]:
+    ingest = Ingest(store, settings, lambda: NOW, journal)
+    store.feeders = (ingest,)
     yield ingest
+    store.feeders = ()
     ingest.close()
 
 

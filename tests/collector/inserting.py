@@ -11,12 +11,13 @@ from pathlib import Path
 from collector import CollectorSettings, framing
 from collector.window import Window
 from storage import EmbeddedLocation, ServerLocation, Store, otlp
-from tests.collector.bodies import NOW, trace_request
+from tests.collector.bodies import KEEPS_CONTENT, NOW, trace_request
 
 if __name__ == "__main__":
     data, shown_to = Path(sys.argv[1]), sys.argv[2]
     request = trace_request(2)
-    body = framing.frame(request, request.SerializeToString(), Window.around(NOW, CollectorSettings()), "")
+    window = Window.around(NOW, CollectorSettings())
+    body = framing.frame(request, request.SerializeToString(), window, "", KEEPS_CONTENT)
     block = b"".join(row.framed() for row in body.rows)
     store = Store.open(EmbeddedLocation(data))
     if shown_to == "embedded":

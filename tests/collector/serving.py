@@ -13,9 +13,10 @@ import uvicorn
 from collector import Count, Ingest, create_http_app, serve_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from collector import CollectorSettings
+    from collector.admission import Admission
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,15 @@ def total(counts: list[Count], name: str, **labels: str) -> float:
 
 
 @contextmanager
-def serve(ingest: Ingest, settings: CollectorSettings) -> Iterator[Serving]:
-    config = uvicorn.Config(create_http_app(ingest, settings), host="127.0.0.1", port=0, log_level="warning")
+def serve(
+    ingest: Ingest, settings: CollectorSettings, admission: Admission | None = None, cors_origins: Sequence[str] = ()
+) -> Iterator[Serving]:
+    app = create_http_app(ingest, settings, admission, cors_origins)
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    grpc_server = serve_grpc(ingest, "127.0.0.1:0", settings)
+    grpc_server = serve_grpc(ingest, "127.0.0.1:0", settings, admission)
     try:
         while not server.started:
             time.sleep(0.005)

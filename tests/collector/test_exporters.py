@@ -38,11 +38,13 @@ RESOURCE = Resource.create({"service.name": "exporters"})
 
 
 @pytest.fixture
-def serving(store, settings) -> Iterator[Serving]:
+def serving(store, settings, journal) -> Iterator[Serving]:
     """The collector by the machine's own clock, as exporters stamp their spans with it."""
-    ingest = Ingest(store, settings, clock=lambda: datetime.now(UTC))
+    ingest = Ingest(store, settings, lambda: datetime.now(UTC), journal)
+    store.feeders = (ingest,)
     with serve(ingest, settings) as serving:
         yield serving
+    store.feeders = ()
     ingest.close()
 
 
@@ -64,7 +66,7 @@ def test_the_python_http_exporter_gets_its_spans_stored(serving, store, compress
     check_spans(store, 30)
 
 
-@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+@pytest.mark.parametrize("compression", list(grpc.Compression))
 def test_the_python_grpc_exporter_gets_its_spans_stored(serving, store, compression):
     export_spans(GrpcSpanExporter(serving.grpc, insecure=True, compression=compression), 30)
     check_spans(store, 30)

@@ -9,14 +9,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 from collector import CollectorSettings, framing
 from collector.window import Window
 from storage import otlp
-from tests.collector.bodies import DAY_NS, NOW, NOW_NS, add_spans, only_span, trace_request
+from tests.collector.bodies import DAY_NS, KEEPS_CONTENT, NOW, NOW_NS, add_spans, only_span, trace_request
 
 WINDOW = Window.around(NOW, CollectorSettings())
 
 
 def frame(request: ExportTraceServiceRequest) -> framing.SpanBody:
     raw = request.SerializeToString()
-    return framing.frame(ExportTraceServiceRequest.FromString(raw), raw, WINDOW, tenant="")
+    return framing.frame(ExportTraceServiceRequest.FromString(raw), raw, WINDOW, "", KEEPS_CONTENT)
 
 
 def test_a_sound_request_goes_on_byte_for_byte_without_a_copy():
@@ -28,9 +28,21 @@ def test_a_sound_request_goes_on_byte_for_byte_without_a_copy():
     assert all(isinstance(row.message, memoryview) for row in body.rows)
 
 
+def test_messages_without_spans_between_others_are_left_out_and_cost_no_slices():
+    request = ExportTraceServiceRequest()
+    for spans in (0, 2, 0, 0, 1, 0):
+        add_spans(request, spans) if spans else request.resource_spans.add()
+    body = frame(request)
+    assert [bytes(row.message) for row in body.rows] == [
+        request.resource_spans[position].SerializeToString() for position in (1, 4)
+    ]
+    slices = framing.message_slices(request.SerializeToString(), [0, 2, 0, 0, 1, 0])
+    assert slices[0] is slices[2] is slices[3] is slices[5]
+
+
 def test_unknown_fields_of_a_request_are_left_out_and_its_spans_kept():
     raw = trace_request(2).SerializeToString() + bytes((99 << 3 & 127 | 128, 99 >> 4, 1))
-    body = framing.frame(ExportTraceServiceRequest.FromString(raw), raw, WINDOW, tenant="")
+    body = framing.frame(ExportTraceServiceRequest.FromString(raw), raw, WINDOW, "", KEEPS_CONTENT)
     assert body.items == 2
     assert len(body.rows) == 1
 
@@ -87,4 +99,4 @@ def test_the_widest_window_stays_under_the_engines_hundred_partitions_an_insert(
 def test_a_varint_is_read_back_as_it_was_written():
     for value in (0, 1, 127, 128, 300, otlp.RECEIVED_FIELD << 3, 2**35):
         encoded = framing.varint(value)
-        assert framing._read_varint(encoded, 0) == (value, len(encoded))  # noqa: SLF001 (the pair belongs together)
+        assert framing.read_varint(encoded, 0) == (value, len(encoded))

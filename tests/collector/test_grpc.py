@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import socket
+import time
+from contextlib import ExitStack
+
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
@@ -10,7 +14,6 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2_grpc import Me
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
 from collector import Ingest, serve_grpc
-from storage import ServerLocation, Store
 from tests.collector.bodies import NOW, gauge_request, only_span, sent_ids, span_ids, trace_request
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -64,15 +67,14 @@ def test_a_bomb_is_exhausted_before_it_is_unpacked_and_tells_clients_to_give_up(
     assert "google.rpc.retryinfo-bin" not in dict(refused.value.trailing_metadata())
 
 
-def test_a_store_that_is_away_is_unavailable_and_says_when_to_try_again_in_both_trailers(settings):
-    store = Store(ServerLocation("http://127.0.0.1:9"))
-    ingest = Ingest(store, settings, clock=lambda: NOW)
-    server = serve_grpc(ingest, "127.0.0.1:0", settings)
+def test_a_full_journal_is_unavailable_and_says_when_to_try_again_in_both_trailers(store, settings, journal):
+    full = settings.model_copy(update={"journal_free_bytes_min": 1 << 50})
+    ingest = Ingest(store, full, lambda: NOW, journal)
+    server = serve_grpc(ingest, "127.0.0.1:0", full)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel, pytest.raises(grpc.RpcError) as refused:
         TraceServiceStub(channel).Export(trace_request(1), timeout=30)
     server.stop(grace_s=1)
     ingest.close()
-    store.close()
     trailers = dict(refused.value.trailing_metadata())
     assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
     assert RetryInfo.FromString(trailers["google.rpc.retryinfo-bin"]).retry_delay.seconds == 1
@@ -81,9 +83,9 @@ def test_a_store_that_is_away_is_unavailable_and_says_when_to_try_again_in_both_
     assert detail.retry_delay.seconds == 1
 
 
-def test_stopping_answers_what_is_in_flight(store, settings):
+def test_stopping_answers_what_is_in_flight(store, settings, journal):
     slow = settings.model_copy(update={"commit_delay_ms": 1000})
-    ingest = Ingest(store, slow, clock=lambda: NOW)
+    ingest = Ingest(store, slow, lambda: NOW, journal)
     server = serve_grpc(ingest, "127.0.0.1:0", slow)
     request = trace_request(2)
     with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
@@ -99,3 +101,27 @@ def test_stopping_answers_what_is_in_flight(store, settings):
 def test_a_port_in_use_is_said_at_the_start(serving, ingest, settings):
     with pytest.raises(RuntimeError, match=str(serving.grpc_port)):
         serve_grpc(ingest, serving.grpc, settings)
+
+
+def test_connections_past_the_largest_number_are_closed(ingest, settings):
+    server = serve_grpc(ingest, "127.0.0.1:0", settings, connections_max=3)
+    with ExitStack() as held:
+        held.callback(server.stop, 0)
+        connections = [held.enter_context(connect(server.port)) for _ in range(8)]
+        greeted = [connection for connection in connections if connection.recv(1)]
+        assert len(greeted) == 3
+        greeted[0].close()
+        deadline = time.monotonic() + 10
+        while not greeted_anew(server.port):
+            assert time.monotonic() < deadline
+
+
+def greeted_anew(port):
+    with connect(port) as connection:
+        return bool(connection.recv(1))
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\x04\0\0\0\0\0")
+    return connection

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -11,8 +12,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from collector import CollectorSettings, Ingest
-from storage import ServerLocation, Store
+from collector import CollectorSettings, Ingest, create_http_app
 from tests.collector.bodies import NOW, gauge_request, only_span, sent_ids, span_ids, trace_request
 from tests.collector.serving import Serving, serve
 
@@ -147,24 +147,23 @@ def test_a_body_without_end_is_cut_off_at_the_limit(serving):
     assert serving.count("pennytrace_refused_bodies_total", reason="too_large") == 1
 
 
-def test_a_store_that_is_away_is_a_503_that_says_when_to_try_again(settings):
-    store = Store(ServerLocation("http://127.0.0.1:9"))
-    ingest = Ingest(store, settings, clock=lambda: NOW)
-    with serve(ingest, settings) as serving:
+def test_a_full_journal_is_a_503_that_says_when_to_try_again(store, settings, journal):
+    full = settings.model_copy(update={"journal_free_bytes_min": 1 << 50})
+    ingest = Ingest(store, full, lambda: NOW, journal)
+    with serve(ingest, full) as serving:
         answer = send(serving, trace_request(1).SerializeToString(), PROTOBUF)
     ingest.close()
-    store.close()
     assert (answer.status, answer.headers["retry-after"], answer.refusal.code) == (503, "1", 14)
     detail = RetryInfo()
     assert answer.refusal.details[0].Unpack(detail)
     assert detail.retry_delay.seconds == 1
 
 
-def test_a_full_queue_is_a_503_and_other_senders_are_still_answered_at_once(store):
+def test_a_full_queue_is_a_503_and_other_senders_are_still_answered_at_once(store, journal):
     small = CollectorSettings(
         body_bytes_max=4096, decompressed_bytes_max=4096, queue_bytes_max=4096, commit_delay_ms=3000
     )
-    ingest = Ingest(store, small, clock=lambda: NOW)
+    ingest = Ingest(store, small, lambda: NOW, journal)
     with serve(ingest, small) as serving:
         waiting = [http.client.HTTPConnection("127.0.0.1", serving.http_port, timeout=30) for _ in range(2)]
         for connection in waiting:
@@ -191,3 +190,27 @@ def test_a_sender_that_goes_away_half_way_leaves_the_server_working(serving, sto
     request = trace_request(1)
     assert send(serving, request.SerializeToString(), PROTOBUF).status == 200
     assert span_ids(store) == sent_ids(request)
+
+
+def test_a_body_that_is_shorter_than_announced_is_refused(ingest, settings):
+    """Servers see to this; one that lost a body without noticing would have it acknowledged as an empty request."""
+    body = trace_request(3).SerializeToString()
+    app = create_http_app(ingest, settings)
+    for sent in (b"", body[: len(body) // 2]):
+        headers = [(b"content-type", b"application/x-protobuf"), (b"content-length", str(len(body)).encode())]
+        assert asyncio.run(answer_of(app, headers, sent)) == 400
+    assert asyncio.run(answer_of(app, headers, body)) == 200
+
+
+async def answer_of(app, headers, body):
+    scope = {"type": "http", "method": "POST", "path": "/v1/traces", "headers": headers, "query_string": b""}
+    said = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        said.append(message)
+
+    await app(scope, receive, send)
+    return said[0]["status"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,9 @@ from opentelemetry.proto.common.v1.common_pb2 import ArrayValue, Instrumentation
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector import LOGS, METRICS, TRACES, CollectorSettings, Ingest
-from collector.counts import Counts
-from collector.errors import ClosingError, InvalidBodyError, QueueFullError, UnavailableError
-from collector.framing import Row, SpanBody, frame, own_fields
-from collector.window import Window
-from collector.writers import SpanWriter
+from collector.admission import ReadingFullError
+from collector.errors import ClosingError, CollectorError, InvalidBodyError, QueueFullError, UnavailableError
+from collector.framing import own_fields
 from storage import ServerLocation, Store
 from tests.collector.bodies import (
     DAY_NS,
@@ -29,7 +28,6 @@ from tests.collector.bodies import (
     add_spans,
     gauge_request,
     only_span,
-    refused_by_engine,
     sent_ids,
     span_ids,
     span_rows,
@@ -49,7 +47,7 @@ def test_every_field_of_a_span_arrives(ingest, store):
     request = trace_request(1)
     span = only_span(request)
     span.parent_span_id, span.trace_state, span.flags = b"\x01" * 8, "a=b", 257
-    span.status.code, span.status.message = 2, "no luck"
+    span.status.code, span.status.message = 2, "deadline exceeded"
     span.dropped_attributes_count, span.dropped_events_count, span.dropped_links_count = 1, 2, 3
     span.attributes.add(key="text").value.string_value = "grün"
     span.attributes.add(key="no").value.bool_value = False
@@ -90,7 +88,7 @@ def test_every_field_of_a_span_arrives(ingest, store):
     assert InstrumentationScope.FromString(bytes.fromhex(row["scope_hex"])).name == "tests"
     assert (row["trace_id"], row["span_id"]) == (span.trace_id, span.span_id)
     assert (row["parent_span_id"], row["trace_state"], row["flags"], row["kind"]) == (b"\x01" * 8, "a=b", 257, 3)
-    assert (row["status_code"], row["status_message"]) == (2, "no luck")
+    assert (row["status_code"], row["status_message"]) == (2, "deadline exceeded")
     assert (row["dropped_attributes"], row["dropped_events"], row["dropped_links"]) == (1, 2, 3)
     assert (row["started_at"], row["duration_ns"], row["received_at"]) == (NOW, SECOND_NS, NOW)
     assert (row["service"], row["tenant"], json.loads(row["resource"])) == ("shop", "acme", {"service.name": "shop"})
@@ -165,31 +163,8 @@ def test_spans_in_are_spans_stored_plus_spans_rejected(ingest, store, requests):
         name = f"pennytrace_{what}_items_total"
         return total(ingest.counts(), name) - total(counts_before, name)
 
-    assert (grown("received"), grown("stored"), grown("rejected")) == (sent, sent - rejected, rejected)
-
-
-def test_a_body_that_the_engine_refuses_goes_in_in_canonical_form_with_its_neighbours(store):
-    window, counts = Window.around(NOW, CollectorSettings()), Counts()
-    good, odd = trace_request(3), trace_request(2)
-    odd_raw = refused_by_engine(odd)
-    bodies = [
-        frame(good, good.SerializeToString(), window, ""),
-        frame(ExportTraceServiceRequest.FromString(odd_raw), odd_raw, window, ""),
-    ]
-    writer = SpanWriter(store, counts, new_token=iter("abcdefgh").__next__)
-    assert writer.write(bodies) == [None, None]
-    assert total(counts.snapshot(), "pennytrace_inserts_total") == 2, "the raw block must have been refused"
-    assert span_ids(store) == sent_ids(good, odd)
-
-
-def test_a_body_that_stays_unreadable_is_refused_alone(store):
-    window = Window.around(NOW, CollectorSettings())
-    requests = [trace_request(2) for _ in range(5)]
-    bodies = [frame(request, request.SerializeToString(), window, "") for request in requests]
-    bodies[3] = SpanBody((Row(bodies[3].rows[0].message, b"\xff\xff"),), 2)
-    errors = SpanWriter(store, Counts(), new_token=iter("abcdefghijklmnop").__next__).write(bodies)
-    assert [type(error) for error in errors] == [type(None)] * 3 + [InvalidBodyError, type(None)]
-    assert span_ids(store) == sent_ids(*requests[:3], requests[4])
+    assert (grown("received"), grown("acknowledged"), grown("stored")) == (sent, sent - rejected, sent - rejected)
+    assert grown("rejected") == rejected
 
 
 @pytest.mark.parametrize("body", [b"garbage", b"\x0a\xff\xff\xff\xff\x0f", trace_request(5).SerializeToString()[:-3]])
@@ -231,8 +206,8 @@ def test_concurrent_bodies_share_commits(ingest, store):
     assert total(ingest.counts(), "pennytrace_inserts_total") < 30
 
 
-def test_closing_stores_what_is_queued_and_asks_later_ones_to_try_again(store, settings):
-    ingest = Ingest(store, settings.model_copy(update={"commit_delay_ms": 5000}), clock=lambda: NOW)
+def test_closing_stores_what_is_queued_and_asks_later_ones_to_try_again(store, settings, journal):
+    ingest = Ingest(store, settings.model_copy(update={"commit_delay_ms": 5000}), lambda: NOW, journal)
     requests = [trace_request(3) for _ in range(4)]
     pending = [ingest.receive(TRACES, request.SerializeToString()) for request in requests]
     ingest.close()
@@ -242,11 +217,11 @@ def test_closing_stores_what_is_queued_and_asks_later_ones_to_try_again(store, s
         ingest.receive(TRACES, trace_request(1).SerializeToString())
 
 
-def test_a_full_queue_asks_to_try_again_and_loses_nothing_it_took(store):
+def test_a_full_queue_asks_to_try_again_and_loses_nothing_it_took(store, journal):
     small = CollectorSettings(
         body_bytes_max=2048, decompressed_bytes_max=2048, queue_bytes_max=4096, commit_delay_ms=2000
     )
-    ingest = Ingest(store, small, clock=lambda: NOW)
+    ingest = Ingest(store, small, lambda: NOW, journal)
     taken = [trace_request(5) for _ in range(2)]
     for request in taken:
         ingest.receive(TRACES, request.SerializeToString())
@@ -259,20 +234,17 @@ def test_a_full_queue_asks_to_try_again_and_loses_nothing_it_took(store):
     assert total(ingest.counts(), "pennytrace_deferred_items_total", reason="queue_full") == 5
 
 
-def test_a_store_that_does_not_answer_is_a_retryable_error(settings):
-    store = Store(ServerLocation("http://127.0.0.1:9"))
-    ingest = Ingest(store, settings, clock=lambda: NOW)
+def test_a_store_that_does_not_answer_is_no_concern_of_senders(settings, tmp_path):
+    away = Store(ServerLocation("http://127.0.0.1:9"))
+    ingest = Ingest(away, settings, lambda: NOW, tmp_path / "journal")
     for signal, request in ((TRACES, trace_request(1)), (METRICS, gauge_request())):
-        with pytest.raises(UnavailableError, match="try again"):
-            ingest.receive(signal, request.SerializeToString()).result(60)
+        assert not ingest.receive(signal, request.SerializeToString()).result(30).rejected
+    assert not ingest.flush(30)
+    state = ingest.journal_state()
+    assert (state.segments, state.accepting) == (2, True)
+    assert "did not answer" in state.last_error
     ingest.close()
-    store.close()
-
-
-def test_a_fault_of_the_store_is_never_blamed_on_the_sender(ingest, store):
-    store.execute("DROP TABLE otlp_spans")
-    with pytest.raises(UnavailableError):
-        ingest.receive(TRACES, trace_request(1).SerializeToString()).result(30)
+    away.close()
 
 
 def test_logs_are_counted_and_not_kept(ingest):
@@ -302,7 +274,7 @@ def test_ten_threads_sending_at_once_lose_nothing_while_others_are_refused(inges
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(changes=st.lists(st.tuples(st.integers(0, 10_000), st.binary(max_size=2)), min_size=1, max_size=3))
-def test_a_mutated_body_is_stored_or_refused_and_never_asked_for_again(ingest, changes):
+def test_a_mutated_body_is_stored_or_refused_and_never_holds_others_up(ingest, changes):
     request = trace_request(2)
     span = only_span(request)
     span.attributes.add(key="flag").value.bool_value = True
@@ -317,3 +289,39 @@ def test_a_mutated_body_is_stored_or_refused_and_never_asked_for_again(ingest, c
     except InvalidBodyError:
         return
     assert sum(receipt.rejected.values()) <= 2
+    assert ingest.flush(30), ingest.journal_state()
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        *((fault, InvalidBodyError) for fault in (RecursionError, ValueError, KeyError)),
+        *((fault, UnavailableError) for fault in (MemoryError, OSError)),
+    ],
+)
+def test_a_body_on_which_the_collector_fails_is_not_sent_again_unless_the_fault_passes(
+    store, settings, journal, caplog, fault, answer
+):
+    def clock() -> datetime:
+        raise fault("broken")
+
+    ingest = Ingest(store, settings, clock, journal)
+    with pytest.raises(CollectorError) as refused:
+        ingest.receive(TRACES, trace_request(1).SerializeToString())
+    assert type(refused.value) is answer
+    assert isinstance(refused.value.__cause__, fault)
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info[0] is fault
+    assert total(ingest.counts(), "pennytrace_refused_bodies_total", reason=answer.reason) == 1
+    ingest.close()
+
+
+def test_bodies_that_are_parsed_at_once_share_their_memory(ingest):
+    body = gzip.compress(trace_request(100).SerializeToString())
+    held = ingest._parsing.bytes_max - 10_000  # noqa: SLF001 (another thread would hold it for a moment)
+    ingest._parsing.take(held)  # noqa: SLF001
+    with pytest.raises(ReadingFullError, match="try again"):
+        ingest.receive(TRACES, body, content_encoding="gzip")
+    ingest._parsing.give(held)  # noqa: SLF001
+    ingest.receive(TRACES, body, content_encoding="gzip").result(30)
+    assert ingest._parsing.used_bytes == 0  # noqa: SLF001

@@ -5,7 +5,7 @@ import math
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from collector import METRICS
+from collector import METRICS, CollectorSettings, Ingest
 from tests.collector.bodies import DAY_NS, NOW, NOW_NS, gauge_request, name_service
 
 
@@ -118,3 +118,25 @@ def test_the_same_point_sent_twice_is_read_once(ingest, store):
     for _ in range(2):
         ingest.receive(METRICS, gauge_request().SerializeToString()).result(30)
     assert store.frame_of("SELECT count() AS points FROM metric_points FINAL")["points"][0] == 1
+
+
+def test_content_and_listed_attributes_are_dropped_from_points_and_resources(store, tmp_path):
+    request, metrics = metrics_request()
+    numbers = metrics.add(name="none"), metrics.add(name="gauge").gauge, metrics.add(name="sum").sum
+    histograms = metrics.add(name="h").histogram, metrics.add(name="e").exponential_histogram
+    points = [
+        data.data_points.add(time_unix_nano=NOW_NS)
+        for data in (*numbers[1:], *histograms, metrics.add(name="s").summary)
+    ]
+    for attributes in (request.resource_metrics[0].resource.attributes, *(point.attributes for point in points)):
+        for key in ("customer.email", "prompt", "hw.id"):
+            attributes.add(key=key).value.string_value = "secret" if key != "hw.id" else "kept"
+    settings = CollectorSettings(drop_attributes=("customer.email",), segment_seconds=0)
+    ingest = Ingest(store, settings, lambda: NOW, tmp_path / "journal")
+    ingest.receive(METRICS, request.SerializeToString()).result(30)
+    ingest.flush(30)
+    counts = {one.name: one.value for one in ingest.counts() if one.labels == {"signal": "metrics"}}
+    ingest.close()
+    rows = store.frame_of("SELECT resource, toString(attributes) AS attributes FROM metric_points FINAL").to_dicts()
+    assert rows == [{"resource": '{"service.name":"shop","hw.id":"kept"}', "attributes": "{'hw.id':'kept'}"}] * 5
+    assert counts["pennytrace_content_dropped_total"] == 12

@@ -10,7 +10,7 @@ import pytest
 from collector import CollectorSettings, framing
 from collector.window import Window
 from storage import ServerLocation, otlp
-from tests.collector.bodies import NOW, trace_request
+from tests.collector.bodies import KEEPS_CONTENT, NOW, trace_request
 
 ROOT = Path(__file__).parents[2]
 NOBODY_CAN_WRITE_HERE = Path("/proc")
@@ -48,7 +48,8 @@ def test_the_text_that_a_server_gets_is_read_as_the_file_is(tmp_path):
 
 def test_a_block_sent_again_with_its_token_adds_neither_rows_nor_dirt(store):
     request = trace_request(3)
-    body = framing.frame(request, request.SerializeToString(), Window.around(NOW, CollectorSettings()), "")
+    window = Window.around(NOW, CollectorSettings())
+    body = framing.frame(request, request.SerializeToString(), window, "", KEEPS_CONTENT)
     for _ in range(2):
         otlp.insert_spans(store, b"".join(row.framed() for row in body.rows), "the same")
     counted = store.frame_of(

@@ -39,6 +39,98 @@ def test_an_edited_file_is_refused(store):
         migrate(store)
 
 
-def test_a_migration_that_was_cut_short_can_be_run_again(store):
-    store.execute("ALTER TABLE schema_migrations DELETE WHERE 1 SETTINGS mutations_sync = 1")
-    assert migrate(store) == [migration.name for migration in all_migrations()]
+def schema_of(store):
+    tables = store.frame_of(
+        "SELECT name, create_table_query FROM system.tables "
+        "WHERE database = 'pennytrace' AND name != 'schema_migrations' ORDER BY name"
+    )
+    return tables.rows()
+
+
+def test_a_migration_that_was_cut_short_anywhere_can_be_run_again(store):
+    schema = schema_of(store)
+    store.execute("DROP DATABASE pennytrace SYNC")
+    store.execute("CREATE DATABASE pennytrace")
+    for migration in all_migrations():
+        for done in range(1, len(migration.statements) + 1):
+            for statement in migration.statements[:done]:
+                store.execute(statement)
+    assert schema_of(store) == schema
+
+
+def start_before(store, name):
+    """Leave the store as the files before this one made it; returns the statements that are missing."""
+    store.execute("DROP DATABASE pennytrace SYNC")
+    store.execute("CREATE DATABASE pennytrace")
+    for migration in all_migrations():
+        if migration.name < name:
+            for statement in migration.statements:
+                store.execute(statement)
+    return [part for migration in all_migrations() if migration.name >= name for part in migration.statements]
+
+
+def test_spans_stored_before_an_upgrade_keep_their_types_and_take_new_neighbours(store):
+    missing = start_before(store, "0005")
+    store.execute(
+        "INSERT INTO spans (started_at, trace_id, span_id, attributes, attribute_types) "
+        "SELECT toDateTime64('2026-01-01', 9, 'UTC'), '1', '1', map('a', '1', 'b', '', 'c', 'x'), ['i', 'no', 's']"
+    )
+    for statement in missing:
+        store.execute(statement)
+    store.execute(
+        "INSERT INTO spans (started_at, trace_id, span_id, attributes, attribute_type_codes) "
+        "SELECT toDateTime64('2026-01-01', 9, 'UTC'), '1', '2', map('a', 'true'), '2'"
+    )
+    store.execute("OPTIMIZE TABLE spans FINAL")
+    kept = store.frame_of(
+        "SELECT mapKeys(attributes) AS keys, CAST(attribute_types, 'Array(String)') AS types "
+        "FROM spans ORDER BY span_id"
+    )
+    assert kept.rows() == [(["a", "b", "c"], ["i", "no", "s"]), (["a"], ["b"])]
+
+
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("spans", "toDateTime64('2026-01-01', 9, 'UTC') AS started_at, '1' AS trace_id, '1' AS span_id"),
+        ("metric_points", "toDateTime64('2026-01-01', 9, 'UTC') AS time, 'm' AS metric, 'sum' AS kind"),
+    ],
+)
+def test_a_row_stored_before_an_upgrade_is_replaced_by_its_own_tenant_and_by_no_other(store, table, key):
+    def insert(tenant, received):
+        row = f"'{tenant}' AS tenant, fromUnixTimestamp({received}) AS received_at, {key}"
+        names = re.findall(r"AS (\w+)", row)
+        store.execute(f"INSERT INTO {table} ({', '.join(names)}) SELECT {row}")
+
+    def kept(final):
+        found = store.frame_of(f"SELECT tenant, toInt64(toUnixTimestamp(received_at)) AS received FROM {table} {final}")
+        return sorted(found.rows())
+
+    missing = start_before(store, "0005")
+    insert("acme", 1)
+    for statement in missing:
+        store.execute(statement)
+    insert("acme", 2)
+    insert("rival", 3)
+    assert kept("FINAL") == [("acme", 2), ("rival", 3)]
+    store.execute(f"OPTIMIZE TABLE {table} FINAL")
+    assert kept("") == [("acme", 2), ("rival", 3)]
+
+
+def test_whatever_is_the_only_copy_of_something_is_synced_to_disk(store):
+    synced = store.frame_of(
+        "SELECT name FROM system.tables WHERE database = 'pennytrace' "
+        "AND create_table_query LIKE '%fsync_after_insert = 1, fsync_part_directory = 1%' ORDER BY name"
+    )
+    assert synced["name"].to_list() == [
+        "calls_by_generation",
+        "cost_hourly_by_generation",
+        "dirty_hours",
+        "dropped_partitions",
+        "gpu_hourly_by_generation",
+        "hour_runs",
+        "log_records",
+        "metric_points",
+        "replica_hourly_by_generation",
+        "spans",
+    ]

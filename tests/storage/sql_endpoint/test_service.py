@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clickhouse_connect
@@ -45,6 +46,21 @@ def app(store: Store) -> Iterator[FastAPI]:
 @pytest.fixture(scope="module")
 def client(app: FastAPI) -> TestClient:
     return TestClient(app, headers={"X-ClickHouse-User": "reader", "X-ClickHouse-Key": "secret"})
+
+
+def test_every_table_is_read_but_the_one_that_decodes_and_those_that_views_stand_before(
+    client: TestClient, store: Store
+) -> None:
+    made = store.frame_of(
+        "SELECT name FROM system.tables WHERE database = 'pennytrace' AND engine NOT IN ('MaterializedView', 'Null') "
+        "AND name NOT LIKE '%_by_generation'"
+    )["name"].to_list()
+    assert {"log_records", "dropped_partitions", "calls"} <= set(made)
+    for table in made:
+        answer = client.post("/", content=f"SELECT count() FROM {table}")
+        assert answer.status_code == 200, answer.text
+    listed = (Path(__file__).parents[3] / "docs" / "dashboards.md").read_text().partition("tables of Pennytrace: `")[2]
+    assert set(listed.partition("`")[0].split()) == set(made)
 
 
 def test_a_select_answers_in_the_format_it_names(client: TestClient) -> None:

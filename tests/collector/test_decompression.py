@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import gzip
+import random
+import time
 import tracemalloc
 import zlib
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from collector import CollectorSettings
-from collector.content import decompress
+from collector.decompression import MEMBERS_MAX, SLICE_BYTES, decompress
 from collector.errors import BodyTooLargeError, InvalidBodyError, UnsupportedMediaError
 
 LIMIT = 100_000
@@ -62,6 +64,23 @@ def test_several_gzip_members_are_one_body_and_share_the_limit():
     assert len(decompress(half * 2, "GZIP", SETTINGS)) == LIMIT
     with pytest.raises(BodyTooLargeError):
         decompress(half * 3, "gzip", SETTINGS)
+
+
+def test_members_that_end_anywhere_in_a_slice_are_all_unpacked():
+    rng = random.Random(7)
+    bodies = [rng.randbytes(rng.choice([0, 1, 100, SLICE_BYTES - 30, SLICE_BYTES, 3 * SLICE_BYTES])) for _ in range(60)]
+    large = CollectorSettings(decompressed_bytes_max=1 << 24)
+    assert decompress(b"".join(map(gzip.compress, bodies)), "gzip", large) == b"".join(bodies)
+
+
+def test_more_members_than_anybody_writes_are_refused_in_little_time():
+    empty = gzip.compress(b"")
+    assert decompress(empty * MEMBERS_MAX, "gzip", SETTINGS) == b""
+    began = time.process_time()
+    with pytest.raises(BodyTooLargeError, match="at most 2048 gzip members"):
+        decompress(empty * 500_000, "gzip", SETTINGS)
+    # The quadratic way takes minutes for these 10 MB.
+    assert time.process_time() - began < 3
 
 
 @pytest.mark.parametrize("name", PACKERS)
