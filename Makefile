@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Run by themselves: these take from ten minutes to hours, or need a file to read (nab.py).
+LONG := benchmarks/faults.py benchmarks/soak.py benchmarks/nab.py
 UV_VERSION := 0.13.9
 
 .PHONY: setup check test demo bench
@@ -29,4 +31,4 @@ demo: setup
 	$(BIN)/pennytrace demo $(ARGS)
 
 bench: setup
-	@for script in benchmarks/*.py; do $(BIN)/python $$script $(ARGS) || exit 1; done
+	@for script in $(filter-out $(LONG),$(wildcard benchmarks/*.py)); do $(BIN)/python $$script $(ARGS) || exit 1; done

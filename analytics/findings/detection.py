@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from analytics.findings import rules
+from analytics.findings.drivers import HISTORY, cost_drivers
 from analytics.findings.episodes import episodes, pace
 from analytics.findings.facts import HOUR, SERIES, dense_hours, read_facts
 from analytics.findings.outliers import outliers
@@ -94,6 +95,8 @@ def judge(facts: pl.DataFrame, since: datetime, until: datetime, settings: Findi
         judged += [rules.prompt_cache(hours, settings), rules.response_cache(hours, settings)]
     if not hours.is_empty() and settings.outlier_enabled:
         judged.append(outliers(hours, since, settings))
+    if not hours.is_empty() and settings.drivers_enabled:
+        judged.append(cost_drivers(facts, since, until, settings))
     return Judgement(facts, hours, pl.concat(judged).filter(pl.col("hour") >= since))
 
 
@@ -103,7 +106,8 @@ def _hour_of(moment: datetime) -> datetime:
 
 def _history(settings: FindingsSettings) -> timedelta:
     """How much earlier than the first judged hour facts are needed: a baseline, and its own baselines."""
-    return timedelta(weeks=2 * settings.baseline_weeks + 1, hours=2 * settings.window_hours)
+    own = timedelta(weeks=2 * settings.baseline_weeks + 1, hours=2 * settings.window_hours)
+    return max(own, HISTORY) if settings.drivers_enabled else own
 
 
 def _longest_memory(settings: FindingsSettings) -> timedelta:

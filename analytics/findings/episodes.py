@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from analytics.findings.facts import SERIES, Series
-from analytics.findings.rules import OUTLIER
+from analytics.findings.rules import COST_DRIVERS, OUTLIER
 from analytics.findings.windows import (
     COST_PER_1K_REQUESTS,
     PROMPT_CACHE_HIT_RATIO,
@@ -86,6 +86,8 @@ def pace(rule: str, settings: FindingsSettings) -> tuple[int, int]:
 
     An outlier is quiet when a whole new window is: its surprise falls with traffic, every night.
     """
+    if rule == COST_DRIVERS:
+        return settings.window_hours, settings.rearm_hours
     if rule == OUTLIER:
         return settings.outlier_window_hours, max(settings.outlier_window_hours, settings.close_after_hours)
     return settings.window_hours, settings.close_after_hours
@@ -124,7 +126,8 @@ def _series_episodes(
     hour = own["hour"].to_list()
     rises = measure is COST_PER_1K_REQUESTS
     free_from = 0
-    runs = held_runs(judged["opens"].to_numpy(), judged["stays"].to_numpy(), settings.open_after_hours, close_after)
+    open_after = settings.hold_hours if rule == COST_DRIVERS else settings.open_after_hours
+    runs = held_runs(judged["opens"].to_numpy(), judged["stays"].to_numpy(), open_after, close_after)
     for held in runs:
         first, confirmed, last = (place + shift for place in (held.first, held.confirmed, held.last))
         onset = step(top, bottom, max(free_from, first - settings.window_hours), first, confirmed, rises=rises)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 COST_RISE = "cost_per_1k_requests_wow"
 CACHE_HIT_RATIO = "cache_hit_ratio"
 OUTLIER = "outlier"
-RULES = (COST_RISE, CACHE_HIT_RATIO, OUTLIER)
+COST_DRIVERS = "cost_drivers"
+RULES = (COST_RISE, CACHE_HIT_RATIO, OUTLIER, COST_DRIVERS)
 VERDICT = ["rule", "metric", *SERIES, "hour", "known", "opens", "stays"]
 
 

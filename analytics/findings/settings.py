@@ -5,16 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from analytics.detection.settings import DetectionSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class FindingsSettings(BaseModel):
-    """What counts as a finding, and for how long the past is looked at."""
+class FindingsSettings(DetectionSettings):
+    """What counts as a finding, and for how long the past is looked at.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    What it inherits are the thresholds of the rule cost_drivers, which are those of `backtest`.
+    """
 
+    drivers_enabled: bool = Field(default=False, description="whether the rule cost_drivers, which is young, runs")
     look_back_weeks: int = Field(default=8, ge=1, le=52, description="weeks of closed hours that a run evaluates")
     settle_minutes: int = Field(
         default=5, ge=0, le=1440, description="minutes after its end until an hour counts as closed"

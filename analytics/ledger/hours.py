@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from storage import Store
 
 HOUR = timedelta(hours=1)
+# The farthest that a row can change an hour, under any settings.
+REACH_MAX = 3
 # Reading this many spans for nothing costs less than reading in one more portion.
 SKIPPED_SPANS_MAX = 2_000
 
@@ -51,13 +53,14 @@ def reach(settings: LedgerSettings) -> int:
     away, and have parents in turn. Where replicas are paid by the hour, a call also shares with others that run
     into its hours, whose own relatives stand one hour further.
     """
-    return 3 if settings.instances else 2
+    return REACH_MAX if settings.instances else REACH_MAX - 1
 
 
 def hours_to_compute(store: Store, settings: LedgerSettings, ruleset: str, *, everything: bool) -> list[Hour]:
     """Hours that received rows since their last run or ran under another ruleset, and those within reach, in order.
 
-    A neighbour that no row came for counts too: a call may run into it.
+    A neighbour that no row came for counts too: a call may run into it. Hours that retention took spans or metric
+    points of, or of their neighbours, are never among them: they would come out with less than they cost.
     """
     known = store.frame("hours").with_columns(pl.col("hour").dt.cast_time_unit("us"))
     looked_up = {
@@ -69,7 +72,18 @@ def hours_to_compute(store: Store, settings: LedgerSettings, ruleset: str, *, ev
     dirty: list[datetime] = known["hour"].to_list()
     offsets = range(-reach(settings), reach(settings) + 1)
     reached = {start + offset * HOUR for start in dirty for offset in offsets}
-    return [looked_up.get(start, Hour(start, 0, has_run=False)) for start in sorted(reached)]
+    frozen_until = _frozen_until(store)
+    return [
+        looked_up.get(start, Hour(start, 0, has_run=False))
+        for start in sorted(reached)
+        if frozen_until is None or start >= frozen_until
+    ]
+
+
+def _frozen_until(store: Store) -> datetime | None:
+    """The first hour that retention has left all rows of; None when it has dropped nothing."""
+    dropped_until: datetime | None = store.rows("dropped_until")[0]["until"]
+    return dropped_until + REACH_MAX * HOUR if dropped_until else None
 
 
 def chunks(store: Store, hours: list[Hour], spans_max: int) -> list[Chunk]:

@@ -62,7 +62,21 @@ class Resource:
         return f"JSONExtractString(resource, {_quoted(self.key)})"
 
 
-Source = Attribute | Json | Repr | Resource
+@dataclass(frozen=True)
+class JsonSum:
+    """The sum of those of several counts in JSON text that are there."""
+
+    key: str
+    paths: tuple[tuple[str, ...], ...]
+
+    def to_sql(self) -> str:
+        """Expression for the value as text, '' where all are absent."""
+        texts = [Json(self.key, path).to_sql() for path in self.paths]
+        total = " + ".join(f"toUInt64OrZero({text})" for text in texts)
+        return f"if(concat({', '.join(texts)}) = '', '', toString({total}))"
+
+
+Source = Attribute | Json | JsonSum | Repr | Resource
 
 
 def _attributes(*keys: str) -> tuple[Source, ...]:
@@ -87,6 +101,20 @@ def _ai_sdk(*path: str) -> tuple[Source, ...]:
     return (Json(key, (*start, *path)),)
 
 
+# What the collector found in a model's answer (collector/content/usage.py), under the shape of the provider's usage.
+_CONTENT = "pennytrace.content.usage"
+
+
+def _content(*paths: str) -> tuple[Source, ...]:
+    return tuple(Json(_CONTENT, tuple(path.split("."))) for path in paths)
+
+
+def _gemini(*names: str) -> tuple[Source, ...]:
+    """The sum of Gemini's counts of these names, as its API and as its Python SDK spell them."""
+    snake = ["".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name) for name in names]
+    return tuple(JsonSum(_CONTENT, tuple(("gemini", name) for name in spelled)) for spelled in (names, snake))
+
+
 TEXT_FIELDS: dict[str, tuple[Source, ...]] = {
     "pennytrace_kind": _attributes("pennytrace.span.kind"),
     "operation": _attributes(
@@ -106,8 +134,11 @@ TEXT_FIELDS: dict[str, tuple[Source, ...]] = {
         "ai.model.provider",
         "mlflow.llm.provider",
     ),
-    "response_model": _attributes(
-        "gen_ai.response.model", "llm.response.model_name", "langfuse.observation.model.name", "ai.response.model"
+    "response_model": (
+        *_attributes(
+            "gen_ai.response.model", "llm.response.model_name", "langfuse.observation.model.name", "ai.response.model"
+        ),
+        *_content("model"),
     ),
     "request_model": _attributes(
         "gen_ai.request.model",
@@ -118,14 +149,19 @@ TEXT_FIELDS: dict[str, tuple[Source, ...]] = {
         "litellm.provider.model",
         "mlflow.llm.model",
     ),
-    "response_id": _attributes(
-        "gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.request.id", "litellm.call_id"
+    "response_id": (
+        *_attributes("gen_ai.response.id", "ai.response.id", "llm.response.id"),
+        *_content("id"),
+        *_attributes("gen_ai.request.id", "litellm.call_id"),
     ),
-    "tier": _attributes(
-        "openai.response.service_tier",
-        "gen_ai.openai.response.service_tier",
-        "anthropic.response.service_tier",
-        "gen_ai.response.service_tier",
+    "tier": (
+        *_attributes(
+            "openai.response.service_tier",
+            "gen_ai.openai.response.service_tier",
+            "anthropic.response.service_tier",
+            "gen_ai.response.service_tier",
+        ),
+        *_content("service_tier"),
     ),
     "endpoint": _attributes("pennytrace.endpoint"),
     "route": _attributes("http.route"),
@@ -157,6 +193,9 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
         ),
         Json("mlflow.chat.tokenUsage", ("input_tokens",)),
         *_details("prompt_tokens", "input_tokens", "input"),
+        *_content("openai.prompt_tokens", "openai.input_tokens", "anthropic.input_tokens"),
+        *_content("langchain.input_tokens", "bedrock.inputTokens"),
+        *_gemini("promptTokenCount", "toolUsePromptTokenCount"),
     ),
     "sent_output": (
         *_attributes(
@@ -170,6 +209,9 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
         ),
         Json("mlflow.chat.tokenUsage", ("output_tokens",)),
         *_details("completion_tokens", "output_tokens", "output"),
+        *_content("openai.completion_tokens", "openai.output_tokens", "anthropic.output_tokens"),
+        *_content("langchain.output_tokens", "bedrock.outputTokens"),
+        *_gemini("candidatesTokenCount", "thoughtsTokenCount"),
     ),
     "cache_read": (
         *_attributes(
@@ -195,6 +237,15 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
         ),
         Json("mlflow.chat.tokenUsage", ("cache_read_input_tokens",)),
         Repr(_LITELLM_BLOB, "cached_tokens"),
+        *_content(
+            "openai.prompt_tokens_details.cached_tokens",
+            "openai.input_tokens_details.cached_tokens",
+            "openai.prompt_cache_hit_tokens",
+            "anthropic.cache_read_input_tokens",
+            "langchain.input_token_details.cache_read",
+            "bedrock.cacheReadInputTokens",
+        ),
+        *_gemini("cachedContentTokenCount"),
     ),
     "cache_write": (
         *_attributes(
@@ -213,6 +264,11 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
         *_details("cache_creation_input_tokens", "input_cache_creation"),
         Json("mlflow.chat.tokenUsage", ("cache_creation_input_tokens",)),
         Repr(_LITELLM_BLOB, "cache_creation_input_tokens"),
+        *_content(
+            "anthropic.cache_creation_input_tokens",
+            "langchain.input_token_details.cache_creation",
+            "bedrock.cacheWriteInputTokens",
+        ),
     ),
     "cache_write_1h": (
         *_attributes(
@@ -222,6 +278,7 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
         *_ai_sdk("cache_creation", "ephemeral_1h_input_tokens"),
         *_details("cache_creation.ephemeral_1h_input_tokens"),
         Repr(_LITELLM_BLOB, "ephemeral_1h_input_tokens"),
+        *_content("anthropic.cache_creation.ephemeral_1h_input_tokens"),
     ),
     "reasoning": (
         *_attributes(
@@ -239,13 +296,20 @@ COUNT_FIELDS: dict[str, tuple[Source, ...]] = {
             "completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens", "output_reasoning"
         ),
         Repr(_LITELLM_BLOB, "reasoning_tokens"),
+        *_content(
+            "openai.completion_tokens_details.reasoning_tokens",
+            "openai.output_tokens_details.reasoning_tokens",
+            "langchain.output_token_details.reasoning",
+        ),
+        *_gemini("thoughtsTokenCount"),
     ),
     "sent_total": _attributes(
         "gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total", "ai.usage.totalTokens"
     ),
-    # Input as two SDKs send it without cache reads and writes; equal to sent_input where that is what was read.
+    # Input as two SDKs and two providers count it, without cached tokens; equal to sent_input where it was read.
     "ai_sdk_exclusive_input": _ai_sdk("input_tokens"),
     "langfuse_exclusive_input": (Json("langfuse.observation.usage_details", ("input",)),),
+    "provider_exclusive_input": _content("anthropic.input_tokens", "bedrock.inputTokens"),
 }
 
 MEASURE_FIELDS: dict[str, tuple[Source, ...]] = {
@@ -297,13 +361,14 @@ def model_spans_query() -> str:
     return _TEMPLATE.format(columns=",\n".join(columns), duration_ns_max=_DURATION_NS_MAX)
 
 
+# trace_key tells apart what two tenants sent under one trace id: neither inherits from the other.
 # scope is a raw OTLP InstrumentationScope, whose first field is its name.
 _TEMPLATE = """\
 -- Generated by `python -m analytics.ledger` from the table in that module: edit the table.
 -- What every span of a time range says, under canonical names; absent counts are NULL.
 WITH attributes AS a
 SELECT
-  cityHash64(trace_id) AS trace_key,
+  cityHash64(tenant, trace_id) AS trace_key,
   reinterpretAsUInt64(span_id) AS span_key,
   reinterpretAsUInt64(parent_span_id) AS parent_key,
   trace_id,

@@ -31,6 +31,7 @@ _NEAREST_MAX = 5
 _PROVIDER_IDS = {
     "azure.ai.inference": "azure",
     "azure.ai.openai": "azure",
+    "gcp.gen_ai": "google",
     "moonshot_ai": "moonshotai",
     "x_ai": "x-ai",
 }

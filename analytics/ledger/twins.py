@@ -63,9 +63,9 @@ def with_twins_merged(calls: pl.DataFrame) -> pl.DataFrame:
     """One row for calls that name the same response, seen by different instrumentations.
 
     The traces may differ: a native span without a parent starts its own. Where an instrumentation gives one id
-    to several calls, only rows of one trace can be told to be twins.
+    to several calls, only rows of one trace can be told to be twins. Tenants never share a response.
     """
-    in_trace, anywhere = ["response_id", "trace_key"], ["response_id"]
+    in_trace, anywhere = ["response_id", "trace_key"], ["response_id", "key_tenant"]
     named = calls.filter(pl.col("response_id") != "", ~pl.col("response_cache_hit"))
     unambiguous = named.filter(_is_only_one_of_its_scope(anywhere))["row"]
     calls = merged(calls, _response_links(named.filter(_is_only_one_of_its_scope(in_trace)), in_trace))

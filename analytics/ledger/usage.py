@@ -32,6 +32,8 @@ def _exclusive_reason() -> pl.Expr:
         .then(pl.lit("input sent without cached tokens: AI SDK with Anthropic"))
         .when(pl.col("langfuse_exclusive_input") == pl.col("sent_input"))
         .then(pl.lit(_LANGFUSE))
+        .when(pl.col("provider_exclusive_input") == pl.col("sent_input"))
+        .then(pl.lit("input sent without cached tokens: the provider's own usage in the answer"))
         .when(_is_openlit & _is_anthropic)
         .then(pl.lit("input sent without cached tokens: OpenLIT with Anthropic"))
         .when(pl.col("scope_name").str.starts_with("genkit") & _is_anthropic)

@@ -48,6 +48,7 @@ _MODEL_OPERATIONS = frozenset(
         "reranker",
         "responses",
         "image_generation",
+        "predict",
         "speech",
         "transcription",
     }

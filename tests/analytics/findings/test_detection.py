@@ -110,7 +110,7 @@ def test_a_finding_is_updated_while_it_lasts_and_closed_once_when_it_ends(store:
     end = HOURS - 24
     passing = Endpoint("/summarize", changes=(Change(end - 60, end, input=2.5),))
     commit(store, facts([passing], HOURS + 24, seed=5))
-    rule = FindingsSettings(cache_enabled=False, outlier_enabled=False)
+    rule = FindingsSettings(cache_enabled=False, outlier_enabled=False, drivers_enabled=False)
     opened = detect(store, rule, at(end - 20))
     updated = detect(store, rule, at(end - 10))
     closed = detect(store, rule, at(HOURS + 24))
@@ -162,13 +162,15 @@ def test_late_facts_tell_an_episode_that_began_before_them_and_has_ended(store: 
     grew = Endpoint("/summarize", changes=(Change(late_from - 3, end, input=2.5),))
     known = Endpoint("/summarize", changes=(Change(late_from - 3, late_from, input=2.5),))
     commit(store, facts([known], HOURS, seed))
-    assert detect(store, SETTINGS, at(HOURS)).opened == ()
+    # cost_drivers sees three hours of it.
+    slow = SETTINGS.model_copy(update={"drivers_enabled": False})
+    assert detect(store, slow, at(HOURS)).opened == ()
     late = START + timedelta(hours=late_from)
     commit(store, facts([grew], HOURS, seed).filter(pl.col("hour") >= late), generation=2)
-    detect(store, SETTINGS, at(HOURS), since=late)
+    detect(store, slow, at(HOURS), since=late)
     partly = findings(store).drop("updated_at")
     store.execute("TRUNCATE TABLE findings")
-    detect(store, SETTINGS, at(HOURS))
+    detect(store, slow, at(HOURS))
     assert partly.filter(pl.col("started_at") < late).height > 0
     assert partly.equals(findings(store).drop("updated_at"))
 

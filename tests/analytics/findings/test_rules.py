@@ -37,8 +37,9 @@ def judged(endpoint: Endpoint, seed: int = 1, **settings: object) -> pl.DataFram
     return judge(rows, START + timedelta(weeks=4), UNTIL, FindingsSettings.model_validate(settings)).verdicts
 
 
-def test_a_prompt_twice_as_long_is_a_rise_and_an_outlier() -> None:
-    assert opening_rules(Endpoint("/a", changes=GREW)) == {"cost_per_1k_requests_wow", "outlier"}
+def test_a_prompt_twice_as_long_is_a_rise_an_outlier_and_a_driver_s_movement() -> None:
+    found = opening_rules(Endpoint("/a", changes=GREW), drivers_enabled=True)
+    assert found == {"cost_per_1k_requests_wow", "outlier", "cost_drivers"}
 
 
 def test_a_rise_of_a_few_cents_a_day_is_none() -> None:
@@ -96,7 +97,9 @@ def test_prices_that_appear_are_not_a_rise(start: int) -> None:
 
 def test_a_rise_is_not_judged_while_the_unpriced_share_differs_from_its_baseline() -> None:
     half_priced = (*GREW, Change(HOURS - 48, unpriced_share=0.2))
-    verdicts = judged(Endpoint("/a", requests=40, changes=half_priced)).filter(metric="cost_per_1k_requests")
+    # cost_drivers looks at tokens and known prices, not at what the calls came to.
+    verdicts = judged(Endpoint("/a", requests=40, changes=half_priced), drivers_enabled=False)
+    verdicts = verdicts.filter(metric="cost_per_1k_requests")
     late = verdicts.filter(verdicts["hour"] >= UNTIL - timedelta(hours=12))
     assert not late["known"].any()
     assert not late["opens"].any()
@@ -116,7 +119,7 @@ def test_the_first_matching_glob_gives_the_target() -> None:
 
 
 def test_a_rule_that_is_switched_off_says_nothing() -> None:
-    off = {"cost_rise_enabled": False, "cache_enabled": False, "outlier_enabled": False}
+    off = {"cost_rise_enabled": False, "cache_enabled": False, "outlier_enabled": False, "drivers_enabled": False}
     assert opening_rules(Endpoint("/a", changes=GREW), **off) == set()
 
 

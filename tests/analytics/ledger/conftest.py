@@ -25,6 +25,7 @@ TABLES = (
     "cost_hourly_by_generation",
     "replica_hourly_by_generation",
     "gpu_hourly_by_generation",
+    "dropped_partitions",
 )
 
 

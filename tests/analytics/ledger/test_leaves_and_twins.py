@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from tests.analytics.spans import START, Span, insert_spans
 
 OPENAI = {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4.1"}
@@ -63,6 +65,24 @@ def test_twins_in_different_traces_become_one_call_that_knows_what_either_knew(s
     [call] = ledger().to_dicts()
     assert (call["input_tokens"], call["cache_write_5m_tokens"], call["cache_write_1h_tokens"]) == (100, 30, 20)
     assert call["endpoint"] == "/ask"
+
+
+@pytest.mark.parametrize("trace", ["1", "2"])
+def test_calls_of_two_tenants_are_two_whatever_ids_they_share(store, ledger, trace):
+    chat = CHAT | usage(100, 10) | {"gen_ai.response.id": "msg_1"}
+    theirs = Span("call", chat, trace="1", scope="a", tenant="acme")
+    insert_spans(store, [theirs, Span("call", chat, trace=trace, scope="b", tenant="rival")])
+    calls = ledger()
+    assert sorted(calls["tenant"]) == ["acme", "rival"]
+    assert calls["billable"].all()
+    assert calls["first_of_request"].all()
+    assert not calls["possible_duplicate"].any()
+
+
+def test_another_tenants_call_below_ones_own_does_not_take_its_place(store, ledger):
+    chat = CHAT | usage(100, 10)
+    insert_spans(store, [Span("a", chat, tenant="acme"), Span("b", chat, parent="a", tenant="rival", scope="other")])
+    assert sorted(ledger()["tenant"]) == ["acme", "rival"]
 
 
 def test_one_instrumentation_that_reuses_a_response_id_reports_two_calls(store, ledger):

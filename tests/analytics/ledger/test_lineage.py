@@ -33,6 +33,22 @@ def test_the_tenant_of_the_api_key_stands_above_what_the_span_says(store, ledger
     assert ledger()["tenant"].to_list() == ["acme"]
 
 
+def test_a_call_inherits_nothing_from_another_tenants_span_with_the_ids_of_its_parent(store, ledger):
+    forged = {"pennytrace.endpoint": "/forged", "pennytrace.variant": "forged"}
+    insert_spans(
+        store,
+        [
+            Span("root", forged, name="GET forged", tenant="rival"),
+            Span("root", {"pennytrace.endpoint": "/ask"}, tenant="acme"),
+            Span("call", CHAT | USAGE, parent="root", tenant="acme"),
+            Span("orphan", CHAT | USAGE, parent="lost", tenant="acme", name="chat"),
+            Span("lost", forged, tenant="rival"),
+        ],
+    )
+    found = {(call["endpoint"], call["tenant"], call["variant"]) for call in ledger().to_dicts()}
+    assert found == {("/ask", "acme", ""), ("chat", "acme", "")}
+
+
 def test_the_endpoint_falls_back_to_the_route_and_then_to_the_root_span(store, ledger):
     insert_spans(
         store,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -71,6 +72,69 @@ def test_a_blob_from_langfuse_is_read_inclusive_or_exclusive_by_its_own_names(st
     assert calls["output_tokens"].to_list() == [87, 87]
     assert calls["cache_read_tokens"].to_list() == [653, 653]
     assert calls["usage_note"].to_list() == ["input sent without cached tokens: langfuse's input", ""]
+
+
+OPENAI_ANSWER = {
+    "openai": {"prompt_tokens": 900, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 100}}
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "counts"),
+    [
+        (OPENAI_ANSWER, (900, 50, 100, 0, 0)),
+        ({"openai": {"input_tokens": 900, "output_tokens": 50}}, (900, 50, 0, 0, 0)),
+        (
+            {
+                "anthropic": {
+                    "input_tokens": 700,
+                    "output_tokens": 50,
+                    "cache_read_input_tokens": 100,
+                    "cache_creation_input_tokens": 100,
+                    "cache_creation": {"ephemeral_1h_input_tokens": 40},
+                }
+            },
+            (900, 50, 100, 100, 40),
+        ),
+        ({"bedrock": {"inputTokens": 800, "outputTokens": 50, "cacheReadInputTokens": 100}}, (900, 50, 100, 0, 0)),
+        (
+            {"langchain": {"input_tokens": 900, "output_tokens": 50, "input_token_details": {"cache_read": 100}}},
+            (900, 50, 100, 0, 0),
+        ),
+        (
+            {"gemini": {"promptTokenCount": 900, "candidatesTokenCount": 40, "thoughtsTokenCount": 10}},
+            (900, 50, 0, 0, 0),
+        ),
+        (
+            {"gemini": {"prompt_token_count": 900, "candidates_token_count": 50, "cached_content_token_count": 100}},
+            (900, 50, 100, 0, 0),
+        ),
+    ],
+)
+def test_usage_that_the_collector_found_in_an_answer_is_billed(store, ledger, answer, counts):
+    sent = json.dumps(answer | {"model": "gpt-4.1-2025-04-14", "id": "answer-1", "service_tier": "flex"})
+    insert_spans(store, [Span("a", CHAT | {"pennytrace.content.usage": sent})])
+    [call] = ledger().to_dicts()
+    names = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+    written_5m = counts[3] - counts[4]
+    expected = (*counts[:3], written_5m, counts[4])
+    assert tuple(call[name] or 0 for name in names) == expected
+    assert (call["model"], call["response_id"], call["tier"]) == ("gpt-4.1-2025-04-14", "answer-1", "flex")
+
+
+def test_what_a_span_says_itself_counts_before_what_its_answer_says(store, ledger):
+    said = {"gen_ai.usage.input_tokens": 901, "gen_ai.usage.output_tokens": 51, "gen_ai.response.id": "said"}
+    found = json.dumps(OPENAI_ANSWER | {"id": "found"})
+    insert_spans(store, [Span("a", CHAT | said | {"pennytrace.content.usage": found})])
+    [call] = ledger().to_dicts()
+    assert (call["input_tokens"], call["output_tokens"], call["response_id"]) == (901, 51, "said")
+    assert call["cache_read_tokens"] == 100
+
+
+def test_an_agent_that_repeats_an_answer_is_not_billed_for_it(store, ledger):
+    agent = {"gen_ai.operation.name": "invoke_agent", "pennytrace.content.usage": json.dumps(OPENAI_ANSWER)}
+    insert_spans(store, [Span("a", agent | {"gen_ai.request.model": "gpt-4.1"})])
+    assert ledger().height == 0
 
 
 @pytest.mark.parametrize(
