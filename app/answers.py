@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from alerts import AlertError, acknowledge, incidents, resolve
 from analytics.report import UnknownDimensionError, calls, report
 from app.errors import CommandError
 from app.job import Job
+from app.traces import parse_trace_id, trace_answer
 from storage import EmbeddedLocation, LocationBusyError, Store, is_store
 
 if TYPE_CHECKING:
@@ -55,6 +57,10 @@ class Answers(Protocol):
 
     def set_incident_state(self, key: str, state: SettableState) -> Json:
         """Acknowledge or resolve an incident; the incident as it then is."""
+        ...
+
+    def trace(self, trace_id: str) -> Json:
+        """The trace of this hex id as OTLP JSON; `calls` beside it is what the ledger knows of its calls."""
         ...
 
 
@@ -114,12 +120,18 @@ class LocalAnswers:
         except AlertError as error:
             raise CommandError(str(error)) from error
 
+    def trace(self, trace_id: str) -> Json:
+        """One trace."""
+        document, billed, truncated = trace_answer(self._store, trace_id)
+        return {**document, "calls": json_value(billed), "truncated": truncated}
+
 
 class RemoteAnswers:
     """Answers from a running server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: str = "") -> None:
         self._url = url.rstrip("/")
+        self._headers = {"authorization": f"Bearer {key}"} if key else {}
 
     def report(self, by: Sequence[str], since: datetime | None, until: datetime | None) -> Json:
         """Costs and usage of the period, grouped."""
@@ -142,16 +154,27 @@ class RemoteAnswers:
         """Acknowledge or resolve."""
         return self._ask("POST", f"/api/incidents/{key}", {"state": state})
 
+    def trace(self, trace_id: str) -> Json:
+        """One trace."""
+        return self._ask("GET", f"/api/traces/{parse_trace_id(trace_id).hex()}", {})
+
     def _ask(self, method: str, path: str, query: dict[str, str], timeout_s: float = READ_TIMEOUT_S) -> Json:
         try:
-            response = httpx2.request(method, self._url + path, params=query, timeout=timeout_s)
+            response = httpx2.request(method, self._url + path, params=query, timeout=timeout_s, headers=self._headers)
         except httpx2.InvalidURL as error:
             raise CommandError(f"expected a URL such as http://127.0.0.1:8900, got {self._url!r}") from error
         except httpx2.HTTPError as error:
+            if untrusted := _certificate_fault(error):
+                raise CommandError(
+                    f"the certificate of {self._url} is not trusted ({untrusted}): ask by a name that it is for, and "
+                    "name its authority's file in SSL_CERT_FILE"
+                ) from error
             raise CommandError(
                 f"no Pennytrace server answered at {self._url} ({type(error).__name__}): start one with "
                 "'pennytrace serve', or give its address with --url"
             ) from error
+        if response.status_code in {401, 403}:
+            raise CommandError(f"{self._url}: {_detail(response)}; give it in PENNYTRACE_KEY, or with --key")
         if response.is_error:
             raise CommandError(_detail(response))
         return response.json()
@@ -159,6 +182,16 @@ class RemoteAnswers:
 
 def _period(since: datetime | None, until: datetime | None) -> dict[str, str]:
     return {name: time.isoformat() for name, time in (("since", since), ("until", until)) if time}
+
+
+def _certificate_fault(error: BaseException) -> str:
+    """What is wrong with the other side's certificate; '' when that is not what went wrong."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _detail(response: httpx2.Response) -> str:
@@ -170,14 +203,18 @@ def _detail(response: httpx2.Response) -> str:
 
 @contextmanager
 def open_answers(
-    url: str | None, settings: Settings, clock: Callable[[], datetime], console: Callable[[str], None]
+    url: str | None,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    console: Callable[[str], None],
+    key: str | None = None,
 ) -> Generator[Answers, None, None]:
     """Answers from the server at `url`, or from the store that the settings name.
 
-    A data directory that a running server holds is asked through that server.
+    A data directory that a running server holds is asked through that server, with the API key if there is one.
     """
     if url:
-        yield RemoteAnswers(url)
+        yield RemoteAnswers(url, key or "")
         return
     location = settings.storage.location
     if isinstance(location, EmbeddedLocation) and not is_store(location.path):
@@ -189,7 +226,7 @@ def open_answers(
     except LocationBusyError as busy:
         if not busy.holder_url:
             raise
-        yield RemoteAnswers(busy.holder_url)
+        yield RemoteAnswers(busy.holder_url, key or "")
         return
     try:
         yield LocalAnswers(store, Job(store, settings, clock, console), clock)

@@ -2,43 +2,64 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+import anyio
+from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 
 from app.answers import LocalAnswers, SettableState, State
 from app.errors import CommandError
-from app.exposition import exposition
+from app.health import add_health
 from app.timespan import parse_time
+from app.traces import TraceNotFoundError
 from dashboards import create_page_router
 from storage import StoreError, StoreUnavailableError
+from storage.store import CLIENTS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
     from datetime import datetime
 
     from app.job import Job
-    from collector import Ingest
+    from collector import Count, Ingest
     from storage import Store
 
 CALLS_LIMIT_DEFAULT = 10_000
 CALLS_LIMIT_MAX = 1_000_000
+# What the page and the API read at once: it leaves the store's other clients to the committers, the job, whoever asks
+# for a run of it, and the probe.
+READERS_MAX = CLIENTS_MAX - 6
+STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (TraceNotFoundError, 404),
+    (CommandError, 400),
+    (StoreUnavailableError, 503),
+    (StoreError, 500),
+)
 
 When = Annotated[str | None, Query(description="a date, a time, or a span such as 7d")]
 
 
 def create_ui_app(
-    store: Store, job: Job, ingest: Ingest, clock: Callable[[], datetime], hosts: Sequence[str]
+    store: Store,
+    job: Job,
+    ingest: Ingest,
+    clock: Callable[[], datetime],
+    hosts: Sequence[str],
+    counts: Callable[[], Iterable[Count]],
 ) -> FastAPI:
     """The application on the UI port. It answers only to the host names in `hosts`; '*' stands for any."""
     # The interactive documentation pages load scripts from the internet, which nothing of ours does.
-    app = FastAPI(title="Pennytrace", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Pennytrace", docs_url=None, redoc_url=None, lifespan=_few_readers)
     # Otherwise a web page elsewhere could point its own name at loopback and read the ledger through the browser.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
     answers = LocalAnswers(store, job, clock)
+    # Runs of the job follow one another anyway; those that wait need no thread.
+    runs = anyio.CapacityLimiter(1)
 
     def moment(text: str | None) -> datetime | None:
         return parse_time(text, clock()) if text else None
@@ -56,8 +77,8 @@ def create_ui_app(
         return answers.calls(moment(since), moment(until), limit)
 
     @app.post("/api/analyze", dependencies=[Depends(_require_same_site)])
-    def analyze(*, everything: bool = False) -> Any:  # noqa: ANN401 - JSON
-        return answers.analyze(None, everything=everything)
+    async def analyze(*, everything: bool = False) -> Any:  # noqa: ANN401 - JSON
+        return await anyio.to_thread.run_sync(partial(answers.analyze, None, everything=everything), limiter=runs)
 
     @app.get("/api/incidents")
     def incidents(state: State | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -67,28 +88,22 @@ def create_ui_app(
     def set_incident_state(key: str, state: SettableState) -> Any:  # noqa: ANN401 - JSON
         return answers.set_incident_state(key, state)
 
-    for error, status in ((CommandError, 400), (StoreUnavailableError, 503), (StoreError, 500)):
+    @app.get("/api/traces/{trace_id}")
+    def trace(trace_id: str) -> Any:  # noqa: ANN401 - JSON
+        return answers.trace(trace_id)
+
+    for error, status in STATUSES:
         app.add_exception_handler(error, _answering(status))
-    _add_health(app, store, ingest)
+    add_health(app, store, ingest, counts)
     app.include_router(create_page_router(store, clock))
     return app
 
 
-def _add_health(app: FastAPI, store: Store, ingest: Ingest) -> None:
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/readyz")
-    def readyz() -> dict[str, str]:
-        try:
-            return {"status": "ok", "engine": store.ping()}
-        except StoreError as error:
-            raise HTTPException(503, str(error)) from error
-
-    @app.get("/metrics")
-    def metrics() -> Response:
-        return Response(exposition(ingest.counts), media_type="text/plain; version=0.0.4")
+@asynccontextmanager
+async def _few_readers(_app: FastAPI) -> AsyncGenerator[None]:
+    """Every endpoint that is not a coroutine runs in the threads that this bounds."""
+    anyio.to_thread.current_default_thread_limiter().total_tokens = READERS_MAX
+    yield
 
 
 def _answering(status: int) -> Callable[[Request, Exception], JSONResponse]:

@@ -17,15 +17,21 @@ from rich.text import Text
 from alerts import AlertError, SlackUnavailableError, check_slack
 from app import tables
 from app.answers import Answers, SettableState, State, open_answers
+from app.backtest_cli import backtest_usage
 from app.demo.run import run_demo
 from app.errors import CommandError
+from app.keys_cli import keys_cli
 from app.logs import log_to_stderr
+
+# typer resolves the annotations.
+from app.options import ApiKey, AsJson, ClickHouse, Config, Data, Incident, Since, Until, Url  # noqa: TC001
 from app.progress import progress_bar
 from app.replay.command import ReplayOptions, prepare, replay
 from app.server import Server, utc_now, wait_for_stop
 from app.settings import Settings, load_settings
 from app.settings_page import describe_settings, settings_page
 from app.timespan import parse_time
+from app.traces import trace_table
 from dashboards import build
 from storage import StoreError
 
@@ -41,8 +47,10 @@ cli = typer.Typer(
 )
 alerts_cli = typer.Typer(help="Incidents and the channel that hears about them.", no_args_is_help=True)
 dashboards_cli = typer.Typer(help="Grafana dashboards.", no_args_is_help=True)
+cli.command("backtest")(backtest_usage)
 cli.add_typer(alerts_cli, name="alerts")
 cli.add_typer(dashboards_cli, name="dashboards")
+cli.add_typer(keys_cli, name="keys")
 
 # In a pipe there is no width to fit, so lines are long enough for every column.
 PIPE_COLUMNS = 160
@@ -55,16 +63,6 @@ NOTHING_YET = (
 # Names come from whoever sends spans, so nothing in what is printed is markup.
 out = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, markup=False, highlight=False)
 err = Console(stderr=True, markup=False, highlight=False)
-
-Config = Annotated[Path | None, typer.Option(help="Configuration file; pennytrace.toml is read if it is here.")]
-Data = Annotated[Path | None, typer.Option(help="Data directory of the embedded engine.")]
-ClickHouse = Annotated[str | None, typer.Option(help="URL of a ClickHouse server instead of a data directory.")]
-Url = Annotated[
-    str | None, typer.Option(help="Ask the server running at this address [PENNYTRACE_URL, unless --data is given].")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Since = Annotated[str | None, typer.Option(help="From: a date, a time, or a span such as 7d.")]
-Until = Annotated[str | None, typer.Option(help="Until: likewise; the end is not included.")]
 
 
 def main() -> None:
@@ -139,10 +137,11 @@ def replay_file(
     provider: Annotated[str, typer.Option(help="Provider to price by, where the trace does not say.")] = "openai",
     model: Annotated[str, typer.Option(help="Model to price by, where the trace does not say.")] = "gpt-4o",
     service: Annotated[str, typer.Option(help="Service name for the traffic.")] = "replay",
+    key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Feed a recorded trace to a running collector through its real port."""
-    options = ReplayOptions(provider, model, service, shift_to_now, rate)
+    options = ReplayOptions(provider, model, service, shift_to_now, rate, key or "")
     prepared = prepare(file, file_format, options)
     if prepared.note:
         err.print(prepared.note)
@@ -164,6 +163,7 @@ def analyze(
     data: Data = None,
     clickhouse: ClickHouse = None,
     url: Url = None,
+    key: ApiKey = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="Every hour again, not only those with new rows.")] = False,
     as_json: AsJson = False,
@@ -172,7 +172,7 @@ def analyze(
     console = err if as_json else out
     with (
         open_answers(
-            url, _settings(config, data, clickhouse), utc_now, lambda text: _print_message(text, console)
+            url, _settings(config, data, clickhouse), utc_now, lambda text: _print_message(text, console), key
         ) as answers,
         progress_bar(err, "hours priced") as progress,
     ):
@@ -198,6 +198,7 @@ def report(
     data: Data = None,
     clickhouse: ClickHouse = None,
     url: Url = None,
+    key: ApiKey = None,
     *,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -205,7 +206,7 @@ def report(
     """Print what requests cost, grouped by any dimensions, over any period (everything by default)."""
     dimensions = [part.strip() for part in by.split(",") if part.strip()]
     period = _period(since, until)
-    with _answers(config, data, clickhouse, url) as answers:
+    with _answers(config, data, clickhouse, url, key) as answers:
         answer = answers.report(dimensions, *period)
     if as_json:
         _print_json(answer)
@@ -230,6 +231,7 @@ def calls(
     data: Data = None,
     clickhouse: ClickHouse = None,
     url: Url = None,
+    key: ApiKey = None,
     *,
     as_json: AsJson = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -237,7 +239,7 @@ def calls(
     """List billed calls one by one, with their usage and cost."""
     limit = limit or (CALLS_EXPORTED if as_json or as_csv else CALLS_SHOWN)
     period = _period(since, until)
-    with _answers(config, data, clickhouse, url) as answers:
+    with _answers(config, data, clickhouse, url, key) as answers:
         billed = answers.calls(*period, limit)
     if as_json:
         _print_json(billed)
@@ -249,6 +251,26 @@ def calls(
         err.print(f"these are the first {limit:,} calls; --limit gives more, --since later ones")
 
 
+@cli.command()
+def trace(
+    trace_id: Annotated[str, typer.Argument(metavar="ID", help="The trace's id, 32 hex digits.")],
+    config: Config = None,
+    data: Data = None,
+    clickhouse: ClickHouse = None,
+    url: Url = None,
+    key: ApiKey = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show one trace as it was received, with what its calls cost."""
+    with _answers(config, data, clickhouse, url, key) as answers:
+        found = answers.trace(trace_id)
+    if as_json:
+        _print_json(found)
+    else:
+        out.print(trace_table(found))
+
+
 @alerts_cli.command("list")
 def alerts_list(
     state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
@@ -256,11 +278,12 @@ def alerts_list(
     data: Data = None,
     clickhouse: ClickHouse = None,
     url: Url = None,
+    key: ApiKey = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """List incidents, newest first."""
-    with _answers(config, data, clickhouse, url) as answers:
+    with _answers(config, data, clickhouse, url, key) as answers:
         found = answers.incidents(state)
     if as_json:
         _print_json(found)
@@ -270,18 +293,28 @@ def alerts_list(
 
 @alerts_cli.command("ack")
 def alerts_ack(
-    key: str, config: Config = None, data: Data = None, clickhouse: ClickHouse = None, url: Url = None
+    incident: Incident,
+    config: Config = None,
+    data: Data = None,
+    clickhouse: ClickHouse = None,
+    url: Url = None,
+    key: ApiKey = None,
 ) -> None:
     """Acknowledge an incident by its key."""
-    _set_state(key, "acknowledged", _answers(config, data, clickhouse, url))
+    _set_state(incident, "acknowledged", _answers(config, data, clickhouse, url, key))
 
 
 @alerts_cli.command("resolve")
 def alerts_resolve(
-    key: str, config: Config = None, data: Data = None, clickhouse: ClickHouse = None, url: Url = None
+    incident: Incident,
+    config: Config = None,
+    data: Data = None,
+    clickhouse: ClickHouse = None,
+    url: Url = None,
+    key: ApiKey = None,
 ) -> None:
     """Resolve an incident by its key."""
-    _set_state(key, "resolved", _answers(config, data, clickhouse, url))
+    _set_state(incident, "resolved", _answers(config, data, clickhouse, url, key))
 
 
 @alerts_cli.command("test")
@@ -326,18 +359,18 @@ def _require_slack(settings: Settings) -> None:
 
 
 def _answers(
-    config: Path | None, data: Path | None, clickhouse: str | None, url: str | None, console: Console = out
+    config: Path | None, data: Path | None, clickhouse: str | None, url: str | None, key: str | None
 ) -> AbstractContextManager[Answers]:
     """Answers from the server or store that the arguments name; any of them beats PENNYTRACE_URL."""
     if url is None and data is None and clickhouse is None:
         url = os.environ.get("PENNYTRACE_URL") or None
     settings = _settings(config, data, clickhouse)
-    return open_answers(url, settings, utc_now, lambda text: _print_message(text, console))
+    return open_answers(url, settings, utc_now, _print_message, key)
 
 
-def _set_state(key: str, state: SettableState, opened: AbstractContextManager[Answers]) -> None:
+def _set_state(incident_key: str, state: SettableState, opened: AbstractContextManager[Answers]) -> None:
     with opened as answers:
-        incident = answers.set_incident_state(key, state)
+        incident = answers.set_incident_state(incident_key, state)
     out.print(f"{incident['incident_key']} is {incident['state']}")
 
 

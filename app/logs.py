@@ -6,8 +6,9 @@ import json
 import logging
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
-# They warn of every attempt; when the last one fails, an error of ours says so.
-_TALKATIVE = ("urllib3", "clickhouse_connect")
+# They warn of every attempt; when the last one fails, an error of ours says so. uvicorn's warn of each client that
+# speaks something else, which is counted.
+_TALKATIVE = ("urllib3", "clickhouse_connect", "uvicorn.error")
 # It says twice a minute that a job ran, which the job's own line says better.
 _BELOW_WARNING = ("apscheduler", "httpx2", "uvicorn")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypeGuard, get_args
 
 from pydantic import BaseModel, SecretStr
 
@@ -18,10 +18,12 @@ INTRODUCTION = """# Settings
 
 `pennytrace serve` and the other commands read `pennytrace.toml` of the working directory (or `--config FILE`). A
 setting `name` in the section `[part]` can also be given as the environment variable `PENNYTRACE_PART_NAME`; lists and
-tables are JSON there. An argument beats the environment, which beats the file, which beats the default. An unknown
-name in the file, or after a known `PENNYTRACE_PART_`, is an error.
+tables are JSON there, and a list of sections is one list (`PENNYTRACE_KEYS`). An argument beats the environment, which
+beats the file, which beats the default. An unknown name in the file, or after a known `PENNYTRACE_PART_`, is an error.
 
 This page is printed by `pennytrace settings --markdown`.
+
+[security.md](security.md) has an example with keys, certificates and addresses that others can reach.
 
 A self-hosted model is priced from what its replicas cost:
 
@@ -50,8 +52,10 @@ def describe_settings() -> list[SettingDoc]:
     return [
         setting
         for section, part in Settings.model_fields.items()
-        if isinstance(part.annotation, type) and issubclass(part.annotation, BaseModel)
-        for setting in _section(section, part.annotation)
+        for is_list, models in ((False, (part.annotation,)), (True, get_args(part.annotation)))
+        for model in models
+        if _is_model(model)
+        for setting in _section(section, model, is_list=is_list)
     ]
 
 
@@ -59,7 +63,8 @@ def settings_page(settings: Sequence[SettingDoc]) -> str:
     """The text of docs/settings.md."""
     lines = [INTRODUCTION]
     for section in dict.fromkeys(setting.section for setting in settings):
-        heading = f"[[{section}]]" if "." in section else f"[{section}]"
+        is_list = any(setting.section == section and not setting.variable for setting in settings)
+        heading = f"[[{section}]]" if is_list else f"[{section}]"
         lines += [f"## {heading}", "", "| setting | environment | default | meaning |", "|---|---|---|---|"]
         lines += [_table_row(setting) for setting in settings if setting.section == section]
         lines.append("")
@@ -72,8 +77,8 @@ def _table_row(setting: SettingDoc) -> str:
     return f"| `{setting.name}` | {variable} | {setting.default} | {description} |"
 
 
-def _section(section: str, model: type[BaseModel]) -> Iterator[SettingDoc]:
-    variable = "" if "." in section else f"PENNYTRACE_{section}_"
+def _section(section: str, model: type[BaseModel], *, is_list: bool = False) -> Iterator[SettingDoc]:
+    variable = "" if is_list else f"PENNYTRACE_{section}_"
     entries: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         yield SettingDoc(
@@ -85,10 +90,10 @@ def _section(section: str, model: type[BaseModel]) -> Iterator[SettingDoc]:
         )
         entries += [(f"{section}.{name}", kind) for kind in get_args(field.annotation) if _is_model(kind)]
     for inner, kind in entries:
-        yield from _section(inner, kind)
+        yield from _section(inner, kind, is_list=True)
 
 
-def _is_model(kind: object) -> bool:
+def _is_model(kind: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 

@@ -118,6 +118,14 @@ def settings_table(settings: Sequence[SettingDoc]) -> Table:
     return table
 
 
+def keys_table(keys: Sequence[Row]) -> Table:
+    """API keys, one a row."""
+    table = _table("name", "tenant", "scopes")
+    for key in keys:
+        table.add_row(key["name"], key["tenant"] or "-", ", ".join(key["scopes"]))
+    return table
+
+
 def calls_table(calls: Sequence[Row]) -> Table:
     """Billed calls, one a row."""
     table = _table("started", "service", "endpoint", "model", "trace")

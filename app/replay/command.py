@@ -29,6 +29,7 @@ class ReplayOptions:
     service: str = "replay"
     shift_to_now: bool = False
     spans_per_second_max: float | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def replay(
     prepared: Replay, endpoint: str, options: ReplayOptions, progress: Callable[[int, int | None], None]
 ) -> Sent:
     """Send what was prepared; returns what the collector acknowledged."""
-    return send(endpoint, prepared.bodies, progress, prepared.spans, options.spans_per_second_max)
+    return send(endpoint, prepared.bodies, progress, prepared.spans, options.spans_per_second_max, options.key)
 
 
 def _bodies(trace: Trace, seed: str, options: ReplayOptions) -> Iterator[Body]:

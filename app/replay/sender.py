@@ -60,19 +60,22 @@ def send(
     progress: Callable[[int, int | None], None],
     spans: int | None = None,
     spans_per_second_max: float | None = None,
+    key: str = "",
 ) -> Sent:
     """Post every body and wait for every acknowledgement; `progress` gets the spans acknowledged so far and `spans`.
 
+    `key` is the API key of a collector that asks for one.
     Raises CommandError when the collector does not answer or refuses a body.
     """
     pool = urllib3.PoolManager(maxsize=CONNECTIONS, retries=RETRIES, timeout=TIMEOUT_S)
+    headers = {"authorization": f"Bearer {key}"} if key else {}
     sent = Sent()
     started = time.monotonic()
     with ThreadPoolExecutor(CONNECTIONS, "replay") as executor:
         waiting: deque[Future[tuple[Body, urllib3.BaseHTTPResponse]]] = deque()
         for body in bodies:
             _keep_pace(started, sent.spans, spans_per_second_max)
-            waiting.append(executor.submit(_post, pool, endpoint, body))
+            waiting.append(executor.submit(_post, pool, endpoint, body, headers))
             if len(waiting) > CONNECTIONS:
                 _account(waiting.popleft(), endpoint, sent)
                 progress(sent.spans, spans)
@@ -90,8 +93,11 @@ def _keep_pace(started: float, spans: int, spans_per_second_max: float | None) -
             time.sleep(ahead_s)
 
 
-def _post(pool: urllib3.PoolManager, endpoint: str, body: Body) -> tuple[Body, urllib3.BaseHTTPResponse]:
-    return body, pool.request("POST", endpoint.rstrip("/") + body.path, body=body.data, headers=dict(body.headers))
+def _post(
+    pool: urllib3.PoolManager, endpoint: str, body: Body, headers: dict[str, str]
+) -> tuple[Body, urllib3.BaseHTTPResponse]:
+    url = endpoint.rstrip("/") + body.path
+    return body, pool.request("POST", url, body=body.data, headers={**dict(body.headers), **headers})
 
 
 def _account(done: Future[tuple[Body, urllib3.BaseHTTPResponse]], endpoint: str, sent: Sent) -> None:

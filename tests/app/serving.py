@@ -35,6 +35,8 @@ class Running:
     grpc: str
     ui: str
     sql: str
+    stderr: str = ""
+    """What it said, once it has ended."""
 
     def get(self, path):
         with urllib.request.urlopen(self.ui + path, timeout=30) as response:
@@ -57,10 +59,11 @@ def serving(cwd, *arguments, **environment):
         text=True,
     )
     try:
-        yield _ready(process)
+        server = _ready(process)
+        yield server
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said
+        _, server.stderr = process.communicate(timeout=60)
+        assert process.returncode == 0, server.stderr
     finally:
         if process.poll() is None:
             process.kill()
@@ -72,7 +75,7 @@ def _ready(process):
     for line in process.stderr:
         said.append(line)
         if line.startswith("ready"):
-            addresses = dict(re.findall(r"^(\w+) +(http://\S+|\d[\d.]*:\d+)", "".join(said), re.MULTILINE))
+            addresses = dict(re.findall(r"^(\w+) +(https?://\S+|\d[\d.]*:\d+)", "".join(said), re.MULTILINE))
             return Running(process, addresses["OTLP"], addresses["gRPC"], addresses["page"], addresses["SQL"])
     raise AssertionError("the server ended early:\n" + "".join(said))
 

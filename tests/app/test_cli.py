@@ -87,9 +87,8 @@ def test_a_clickhouse_server_that_does_not_answer_is_one_clear_line(run):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    done = run(
-        "serve", "--clickhouse", f"http://127.0.0.1:{port}", "--http", ANY_PORT, "--grpc", ANY_PORT, "--ui", ANY_PORT
-    )
+    ports = ["--http", ANY_PORT, "--grpc", ANY_PORT, "--ui", ANY_PORT]
+    done = run("serve", "--clickhouse", f"http://127.0.0.1:{port}", *ports, PENNYTRACE_STORAGE_WAIT_S="0")
     assert_one_clear_line(done, f"ClickHouse at http://127.0.0.1:{port} did not answer")
 
 
@@ -109,7 +108,7 @@ def test_a_slack_token_without_a_channel_is_one_clear_line(run):
 
 
 def test_a_non_loopback_address_is_refused_unless_the_network_is_trusted(run):
-    assert_one_clear_line(run("serve", "--ui", "0.0.0.0:0"), "--ui 0.0.0.0:0", "trust_network")
+    assert_one_clear_line(run("serve", "--ui", "0.0.0.0:0"), "--ui 0.0.0.0:0", "pennytrace keys new", "trust_network")
 
 
 def test_a_collector_that_does_not_answer_is_one_clear_line(run, tmp_path):

@@ -77,6 +77,30 @@ def test_a_wrong_setting_is_named_with_what_was_expected_and_what_came(text, com
         load_settings()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[scrape.targets]]\nurl = 'http://h:1/m'\nbearer_token = 's3cret'\n",
+        "[[scrape.targets]]\nurl = 'http://h:1/m'\nservice = 's'\nbearer_token = 's3cret'\ntimeout_s = 50\n",
+        "[[scrape.targets]]\nurl = 'http://h:1/m'\nservice = 's'\nbearer_token = ['s3cret']\n",
+        "[slack]\ntoken = 's3 cret'\n",
+        "[sql]\npassword = { of = 's3cret' }\n",
+        "[sql]\npassword = 5353535\n",
+    ],
+)
+def test_no_error_repeats_a_secret(text):
+    write(text)
+    with pytest.raises(CommandError) as error:
+        load_settings()
+    assert not [secret for secret in ("s3", "5353535") if secret in str(error.value)]
+
+
+def test_a_wrong_entry_of_a_list_is_named_with_the_variable_of_the_list():
+    write("[[scrape.targets]]\nurl = 'http://h:1/m'\nservice = 's'\ninterval_s = 'often'\n")
+    with pytest.raises(CommandError, match=r"targets\.0\.interval_s .* PENNYTRACE_SCRAPE_TARGETS\): .*got 'often'"):
+        load_settings()
+
+
 def test_a_missing_configuration_file_is_named():
     with pytest.raises(CommandError, match=r"no such configuration file: other\.toml"):
         load_settings(Path("other.toml"))
