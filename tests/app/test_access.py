@@ -22,7 +22,7 @@ from app.settings import ServerSettings, load_settings
 from app.tls import load_tls
 from app.waiting import open_store
 from collector.keys import Key, digest, presented
-from storage import EmbeddedLocation, ServerLocation, StoreUnavailableError
+from storage import EmbeddedLocation, ServerLocation, StoreError, StoreUnavailableError
 from tests.app.certificate import make_certificate
 from tests.app.serving import ANY_PORT, pennytrace, serving
 from tests.app.test_server import send
@@ -238,7 +238,7 @@ def test_only_ports_that_are_open_to_others_without_a_secret_are_refused(tmp_pat
     (tmp_path / "data").write_text("")  # not a folder: nothing starts
     storage = {"data": tmp_path / "data" / "none", **arguments.get("storage", {})}
     settings = load_settings(None, {**arguments, "storage": storage})
-    with pytest.raises((CommandError, StoreUnavailableError, OSError)) as error:
+    with pytest.raises((CommandError, StoreError)) as error:
         Server(settings, print)
     assert (f"{refused} 0.0.0.0:1 can be reached" in str(error.value)) == bool(refused)
 
