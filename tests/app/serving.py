@@ -6,11 +6,14 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 ANY_PORT = "127.0.0.1:0"
+LINES_KEPT = 10_000
 
 
 def pennytrace(*arguments, cwd, timeout=120, **environment):
@@ -35,8 +38,12 @@ class Running:
     grpc: str
     ui: str
     sql: str
-    stderr: str = ""
-    """What it said, once it has ended."""
+    lines: deque[str]
+    """What it has said since it was ready, the last of it."""
+
+    @property
+    def stderr(self):
+        return "".join(self.lines)
 
     def get(self, path):
         with urllib.request.urlopen(self.ui + path, timeout=30) as response:
@@ -54,20 +61,27 @@ def serving(cwd, *arguments, **environment):
         [sys.executable, "-m", "app", "serve", *ports, *map(str, arguments)],
         cwd=cwd,
         env={**_clean_environment(), **environment},
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
         server = _ready(process)
-        yield server
-        process.send_signal(signal.SIGTERM)
-        _, server.stderr = process.communicate(timeout=60)
+        # Read all the while: a full pipe would stop the server.
+        listening = threading.Thread(target=server.lines.extend, args=(process.stderr,))
+        listening.start()
+        try:
+            yield server
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=60)
+        finally:
+            process.kill()  # does nothing where it has ended
+            listening.join()
         assert process.returncode == 0, server.stderr
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 def _ready(process):
@@ -76,7 +90,14 @@ def _ready(process):
         said.append(line)
         if line.startswith("ready"):
             addresses = dict(re.findall(r"^(\w+) +(https?://\S+|\d[\d.]*:\d+)", "".join(said), re.MULTILINE))
-            return Running(process, addresses["OTLP"], addresses["gRPC"], addresses["page"], addresses["SQL"])
+            return Running(
+                process,
+                addresses["OTLP"],
+                addresses["gRPC"],
+                addresses["page"],
+                addresses["SQL"],
+                deque(maxlen=LINES_KEPT),
+            )
     raise AssertionError("the server ended early:\n" + "".join(said))
 
 

@@ -14,7 +14,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -140,9 +141,11 @@ def post(connection: http.client.HTTPConnection, attack: Attack) -> str:
     """The status of the answer; a connection that the server closes is opened again for the next."""
     headers = {"content-type": attack.content_type, "content-encoding": attack.content_encoding}
     try:
-        connection.request(
-            "POST", f"/v1/{attack.signal}", attack.body, {key: value for key, value in headers.items() if value}
-        )
+        # A server may answer before it has read all of a body that it refuses, and close.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(
+                "POST", f"/v1/{attack.signal}", attack.body, {key: value for key, value in headers.items() if value}
+            )
         answer = connection.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException) as error:
@@ -173,24 +176,13 @@ def attack(folder: Path, bodies: int, seconds: float, seed: int) -> Report:
 
 def _attack(server: Running, report: Report, bodies: int, seconds: float) -> None:
     report.rss_mib_start = rss_mib(server.process.pid)
-    # What the server logs about its attackers must not fill the pipe and stop it.
-    said: deque[str] = deque(maxlen=LINES_KEPT)
-    listening = threading.Thread(target=drain, args=(server, said), daemon=True)
-    listening.start()
     Senders(server, report, bodies, seconds).run()
     if (status := server.process.poll()) is not None:
-        listening.join(timeout=5)
         report.failures.append(f"the server ended with status {status}")
-        report.last_words = list(said)
+        report.last_words = list(server.lines)[-LINES_KEPT:]
         return
     report.rss_mib_end = rss_mib(server.process.pid)
     report.neighbours_stored = stored(server, report.neighbours_sent)
-
-
-def drain(server: Running, said: deque[str]) -> None:
-    """Read the server's log to its end and keep the last of it."""
-    for line in server.process.stderr:
-        said.append(line)
 
 
 def stored(server: Running, expected: int) -> int:
