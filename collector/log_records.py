@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from collector import attributes
-from collector.resource_columns import resource_columns
+from collector.decoded_rows import TIME, DecodedBody, Schema, resource_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
     from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from collector.content import ContentFilter
     from collector.window import Window
 
-TIME = pl.Datetime("ns", "UTC")
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+SCHEMA: Schema = {
     "time": TIME,
     "observed_time": TIME,
     "service": pl.String,
@@ -40,23 +38,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LogBody:
-    """What one logs request holds; the rest of it was rejected (reason -> log records)."""
-
-    rows: tuple[dict[str, object], ...]
-    size_bytes: int
-    rejected: Mapping[str, int] = field(default_factory=dict[str, int])
-    content_dropped: int = 0
-    """Texts that went because message content is not kept."""
-
-    @property
-    def items(self) -> int:
-        """How many log records it has."""
-        return len(self.rows)
-
-
-def decode(request: ExportLogsServiceRequest, window: Window, tenant: str, content: ContentFilter) -> LogBody:
+def decode(request: ExportLogsServiceRequest, window: Window, tenant: str, content: ContentFilter) -> DecodedBody:
     """The log records of `request` whose ids and times are sound, without the content that is not kept.
 
     A record without a time has that of its observation, and without both that of its receipt.
@@ -71,13 +53,7 @@ def decode(request: ExportLogsServiceRequest, window: Window, tenant: str, conte
             rejected[reason] += 1
         else:
             rows.append(row)
-    return LogBody(tuple(rows), request.ByteSize(), rejected, dropped)
-
-
-def frame(bodies: Sequence[LogBody]) -> pl.DataFrame:
-    """The rows of several bodies as one frame."""
-    rows = [row for body in bodies for row in body.rows]
-    return pl.DataFrame([pl.Series(name, [row[name] for row in rows], dtype) for name, dtype in SCHEMA.items()])
+    return DecodedBody(tuple(rows), request.ByteSize(), rejected, dropped)
 
 
 def count(request: ExportLogsServiceRequest) -> int:

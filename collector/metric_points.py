@@ -7,16 +7,15 @@ Exemplars are not kept.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from collector import attributes
-from collector.resource_columns import resource_columns
+from collector.decoded_rows import TIME, DecodedBody, Schema, resource_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
     from opentelemetry.proto.metrics.v1.metrics_pb2 import (
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from collector.window import Window
 
 TEMPORALITY = {0: "unspecified", 1: "delta", 2: "cumulative"}
-TIME = pl.Datetime("ns", "UTC")
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+SCHEMA: Schema = {
     "time": TIME,
     "start_time": TIME,
     "service": pl.String,
@@ -66,23 +64,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PointBody:
-    """What one metrics request holds; the rest of it was rejected (reason -> data points)."""
-
-    rows: tuple[dict[str, object], ...]
-    size_bytes: int
-    rejected: Mapping[str, int] = field(default_factory=dict[str, int])
-    content_dropped: int = 0
-    """Texts that went because message content is not kept."""
-
-    @property
-    def items(self) -> int:
-        """How many data points it has."""
-        return len(self.rows)
-
-
-def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str, content: ContentFilter) -> PointBody:
+def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str, content: ContentFilter) -> DecodedBody:
     """The data points of `request` whose times are sound, without the content that is not kept."""
     dropped = sum(content.strip_metrics(resource_metrics) for resource_metrics in request.resource_metrics)
     rejected: Counter[str] = Counter()
@@ -93,13 +75,7 @@ def decode(request: ExportMetricsServiceRequest, window: Window, tenant: str, co
             rejected[reason] += 1
         else:
             rows.append({**row, "received_at": window.received_ns})
-    return PointBody(tuple(rows), request.ByteSize(), rejected, dropped)
-
-
-def frame(bodies: Sequence[PointBody]) -> pl.DataFrame:
-    """The rows of several bodies as one frame."""
-    rows = [row for body in bodies for row in body.rows]
-    return pl.DataFrame([pl.Series(name, [row.get(name) for row in rows], dtype) for name, dtype in SCHEMA.items()])
+    return DecodedBody(tuple(rows), request.ByteSize(), rejected, dropped)
 
 
 def _fault(row: Mapping[str, Any], window: Window) -> str | None:

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import polars as pl
 
 from collector import log_records, metric_points
+from collector.decoded_rows import frame
 from collector.protocol import LOGS, METRICS, TRACES, Signal
 from collector.span_rows import canonical_rows
 from storage import QueryError, otlp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from collector.counts import Counts
+    from collector.decoded_rows import DecodedBody, Schema
     from collector.framing import SpanBody
     from storage import Store
 
@@ -74,13 +76,13 @@ class SpanPayload:
 class FramePayload:
     """Rows that were decoded when they came in, as an Arrow IPC stream."""
 
-    def __init__(self, table: str, frame: Callable[[Sequence[Any]], pl.DataFrame]) -> None:
+    def __init__(self, table: str, schema: Schema) -> None:
         self._table = table
-        self._frame = frame
+        self._schema = schema
 
-    def encode(self, bodies: Sequence[Any]) -> bytes:
+    def encode(self, bodies: Sequence[DecodedBody]) -> bytes:
         """The bodies' rows as one stream."""
-        return _stream(self._frame(bodies))
+        return _stream(frame(bodies, self._schema))
 
     def insert(self, store: Store, payloads: Sequence[Payload], token: str) -> None:
         """One frame."""
@@ -96,8 +98,8 @@ def payloads() -> Mapping[Signal, PayloadKind]:
     """The signals that are kept, and how."""
     return {
         TRACES: SpanPayload(),
-        METRICS: FramePayload("metric_points", metric_points.frame),
-        LOGS: FramePayload("log_records", log_records.frame),
+        METRICS: FramePayload("metric_points", metric_points.SCHEMA),
+        LOGS: FramePayload("log_records", log_records.SCHEMA),
     }
 
 
