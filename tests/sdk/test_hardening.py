@@ -22,10 +22,10 @@ import pennytrace
 from pennytrace import ConfigurationError, _delivery, _exporter, _span, _wire, observe, testing
 from pennytrace._delivery import Delivery, Settled
 from pennytrace._encode import Encoder
-from pennytrace._grpc import GrpcSender, GrpcTarget
+from pennytrace._grpc import GrpcSender
 from pennytrace._guard import failures
-from pennytrace._http import HttpSender, HttpTarget, retry_after_s
-from pennytrace._sending import Outcome, Verdict, rejected_spans
+from pennytrace._http import HttpSender, retry_after_s
+from pennytrace._sending import Outcome, Target, Verdict, rejected_spans
 
 
 def _counts(span):
@@ -331,7 +331,7 @@ def test_only_a_backend_that_answers_makes_a_batch_be_given_up(monkeypatch, reac
 
 
 def test_a_dead_port_is_not_reached():
-    assert not HttpSender(HttpTarget("http://127.0.0.1:1/v1/traces")).send(b"", 1).reached
+    assert not HttpSender(Target("http://127.0.0.1:1/v1/traces")).send(b"", 1).reached
 
 
 @pytest.mark.parametrize("url", ["http://localhost:99999", "http://localhost:0", "http://:4318"])
@@ -352,7 +352,7 @@ def test_the_timeout_of_the_environment_is_in_milliseconds_and_bounded(monkeypat
 def test_grpc_reads_certificates_when_configured(tmp_path):
     pytest.importorskip("grpc")
     with pytest.raises(OSError, match="missing"):
-        GrpcSender(GrpcTarget("https://otel.example.com", ca_file=str(tmp_path / "missing.pem")))
+        GrpcSender(Target("https://otel.example.com", ca_file=str(tmp_path / "missing.pem")))
 
 
 class _RpcError(Exception):
@@ -371,7 +371,7 @@ class _RpcError(Exception):
 
 def test_a_grpc_message_above_the_servers_limit_is_refused_and_not_sent_again():
     grpc = pytest.importorskip("grpc")
-    sender = GrpcSender(GrpcTarget("http://127.0.0.1:4317"))
+    sender = GrpcSender(Target("http://127.0.0.1:4317"))
     verdicts = {code: sender._outcome(_RpcError(code)) for code in grpc.StatusCode}
     assert verdicts[grpc.StatusCode.RESOURCE_EXHAUSTED].verdict is Verdict.REFUSED
     assert verdicts[grpc.StatusCode.ABORTED] == Outcome(Verdict.LATER, "ABORTED: ")
@@ -386,7 +386,7 @@ def test_grpc_compresses_for_other_machines_and_brackets_addresses(monkeypatch, 
     grpc = pytest.importorskip("grpc")
     opened = []
     monkeypatch.setattr(grpc, "insecure_channel", lambda at, compression: opened.append((at, compression)))
-    GrpcSender(GrpcTarget(url))._open()
+    GrpcSender(Target(url))._open()
     assert opened == [(host, grpc.Compression.Gzip if is_packed else grpc.Compression.NoCompression)]
 
 

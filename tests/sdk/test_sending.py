@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 import pennytrace
 from pennytrace import _delivery, observe
-from pennytrace._http import HttpSender, HttpTarget, retry_after_s
-from pennytrace._sending import Outcome, Verdict, rejected_spans
+from pennytrace._http import HttpSender, retry_after_s
+from pennytrace._sending import Outcome, Target, Verdict, rejected_spans
 
 
 @observe(endpoint="/chat")
@@ -129,7 +129,7 @@ def test_bodies_are_gzipped_where_asked(sink, monkeypatch, provider):
     [("http://127.0.0.1:1", False), ("http://localhost:1", False), ("https://collector.example", True)],
 )
 def test_bodies_are_gzipped_by_default_only_where_they_leave_the_machine(url, compresses):
-    assert HttpSender(HttpTarget(url))._compress is compresses  # noqa: SLF001
+    assert HttpSender(Target(url))._compress is compresses  # noqa: SLF001
 
 
 def test_a_connection_that_the_server_closed_in_between_is_opened_again():
@@ -150,7 +150,7 @@ def test_a_connection_that_the_server_closed_in_between_is_opened_again():
 
     server = threading.Thread(target=serve)
     server.start()
-    sender = HttpSender(HttpTarget(f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"))
+    sender = HttpSender(Target(f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces"))
     for number in range(3):
         assert sender.send(b"%d" % number, 5) == Outcome(Verdict.DELIVERED)
         time.sleep(0.02)
@@ -161,7 +161,7 @@ def test_a_connection_that_the_server_closed_in_between_is_opened_again():
 
 
 def test_a_users_name_in_the_url_is_basic_authentication():
-    sender = HttpSender(HttpTarget("http://me:pa%20ss@127.0.0.1:1/v1/traces"))
+    sender = HttpSender(Target("http://me:pa%20ss@127.0.0.1:1/v1/traces"))
     assert sender._headers["authorization"] == "Basic bWU6cGEgc3M="  # noqa: SLF001
 
 

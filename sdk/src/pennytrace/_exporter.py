@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from opentelemetry.util.re import parse_env_headers
 
 from pennytrace._errors import ConfigurationError
+from pennytrace._sending import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,13 +95,14 @@ def metrics_interval_s(given: float | None) -> float:
 def _maker(protocol: Protocol, url: str, headers: dict[str, str]) -> Callable[[], Sender]:
     packing = {"gzip": True, "none": False}.get(_env("COMPRESSION") or "")
     files = (_env("CERTIFICATE"), _env("CLIENT_CERTIFICATE"), _env("CLIENT_KEY"))
+    target = Target(url, headers, packing, *files)
     if protocol == "grpc":
-        from pennytrace._grpc import GrpcSender, GrpcTarget  # HTTP users need no grpcio
+        from pennytrace._grpc import GrpcSender  # HTTP users need no grpcio
 
-        return lambda: GrpcSender(GrpcTarget(url, headers, packing, *files))
-    from pennytrace._http import HttpSender, HttpTarget  # and who only decorates needs neither
+        return lambda: GrpcSender(target)
+    from pennytrace._http import HttpSender  # and who only decorates needs neither
 
-    return lambda: HttpSender(HttpTarget(url, headers, packing, *files))
+    return lambda: HttpSender(target)
 
 
 def _target(protocol: Protocol, given: str | None, signal: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -12,7 +11,7 @@ from pennytrace._exporter import LOOPBACK
 from pennytrace._sending import Outcome, Verdict, rejected_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pennytrace._sending import Target
 
 METHOD: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 RETRYABLE_CODES: Final = frozenset(
@@ -21,22 +20,10 @@ RETRYABLE_CODES: Final = frozenset(
 """OTLP's own list: https://opentelemetry.io/docs/specs/otlp/#failures. RESOURCE_EXHAUSTED is only with a delay."""
 
 
-@dataclass(frozen=True, slots=True)
-class GrpcTarget:
-    """Where requests go; https means TLS. `compress` None: everywhere but on this machine."""
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    compress: bool | None = None
-    ca_file: str | None = None
-    client_cert_file: str | None = None
-    client_key_file: str | None = None
-
-
 class GrpcSender:
     """See `Sender`. The channel opens with the first request, so that a fork before it is harmless."""
 
-    def __init__(self, target: GrpcTarget) -> None:
+    def __init__(self, target: Target) -> None:
         try:
             import grpc  # HTTP users need no grpcio
         except ImportError:

@@ -11,7 +11,6 @@ import os
 import ssl
 import time
 import zlib
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +18,7 @@ from pennytrace._exporter import LOOPBACK
 from pennytrace._sending import Outcome, Verdict, rejected_spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pennytrace._sending import Target
 
 # The first connection looks for the codec of host names. Were that on the export thread while another one forks,
 # the child would be left with half an import, and never find the codec; so it is imported above, as all else is.
@@ -34,22 +33,10 @@ _GZIP_WBITS: Final = 31
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
-@dataclass(frozen=True, slots=True)
-class HttpTarget:
-    """Where requests go. `compress` None: everywhere but on this machine, where bytes cost nothing."""
-
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    compress: bool | None = None
-    ca_file: str | None = None
-    client_cert_file: str | None = None
-    client_key_file: str | None = None
-
-
 class HttpSender:
     """See `Sender`."""
 
-    def __init__(self, target: HttpTarget) -> None:
+    def __init__(self, target: Target) -> None:
         self._target = target
         self._at = urlsplit(target.url)
         host = self._at.hostname or ""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Verdict(Enum):
@@ -27,6 +30,18 @@ class Outcome:
     rejected: int = 0
     retry_after_s: float | None = None
     reached: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests go; https means TLS. `compress` None: everywhere but on this machine, where bytes cost nothing."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    compress: bool | None = None
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
 
 
 class Sender(Protocol):
